@@ -1,0 +1,235 @@
+"""Run one client: the shell around a session.
+
+Frames are handed in as they arrive and effects are performed at once, without a queue or a task in
+between. Only what must wait is a task: verifying a token, and the conversation with the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from typing import Final, Protocol
+
+from antiphon import messages
+from antiphon.admission import Admission
+from antiphon.clock import Clock
+from antiphon.errors import ErrorCode, GatewayError
+from antiphon.live import Connect, LiveStream, Setup
+from antiphon.session import Close, Effect, Open, Send, Session, State, Verify
+
+MAX_UNREAD_BYTES: Final = 1024 * 1024
+"""What may wait in the socket for a client that does not read: 15 s of paced answer audio."""
+
+
+Frame = bytes | bytearray | memoryview
+
+
+class Principal(Protocol):
+    """Whom a verified token speaks for."""
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def expires_at(self) -> float: ...
+
+
+class Authenticate(Protocol):
+    """Verify a token at a time. Raises `GatewayError` with an `AUTH_*` code."""
+
+    def __call__(self, token: str, now: float, /) -> Awaitable[Principal]: ...
+
+
+class Connection(Protocol):
+    """The client's socket, as the bridge sees it."""
+
+    @property
+    def unread_bytes(self) -> int: ...
+
+    def send(self, data: bytes) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class _Over(Exception):  # noqa: N818 (ends the task group; not an error)
+    """The session is closed: cancel what still waits for it."""
+
+
+class Bridge:
+    """One client's session, its socket and its conversation with the model."""
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        *,
+        authenticate: Authenticate,
+        admission: Admission,
+        connect: Connect,
+        clock: Clock,
+    ) -> None:
+        self.session = session
+        self._connection = connection
+        self._authenticate = authenticate
+        self._admission = admission
+        self._connect = connect
+        self._clock = clock
+        self._held: deque[Frame] = deque()
+        self._paused = False
+        self._admitted: str | None = None
+        self._jobs: asyncio.Queue[Coroutine[None, None, None] | None] = asyncio.Queue()
+        self._input_ready = asyncio.Event()
+        self._answer_room = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    async def run(self) -> None:
+        """Do what waits, until the session is closed; leave nothing behind."""
+        self._arm()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while job := await self._jobs.get():
+                    tasks.create_task(job)
+                raise _Over  # noqa: TRY301 (it is what ends the group)
+        except* _Over:
+            pass
+        finally:
+            self.fail(GatewayError(ErrorCode.SERVER_INTERNAL))
+            self._discard_jobs()
+            if self._timer:
+                self._timer.cancel()
+            if self._admitted is not None:
+                self._admission.leave(self._admitted)
+
+    # ---- from the listener
+
+    def receive(self, frame: Frame) -> None:
+        """Take a text frame."""
+        if self._held or self.session.state is State.AUTHENTICATING:
+            self._held.append(frame)
+            return
+        now = self._clock()
+        try:
+            message = messages.decode(frame)
+        except GatewayError as error:
+            self._perform(self.session.reject(error, now))
+        else:
+            self._perform(self.session.receive(message, now))
+
+    def reject(self, error: GatewayError) -> None:
+        """Take a frame that cannot be a message."""
+        self._perform(self.session.reject(error, self._clock()))
+
+    def fail(self, error: GatewayError) -> None:
+        """Take a failure of the connection or of the server; nothing if the session is closed."""
+        self._perform(self.session.failed(error, self._clock()))
+
+    def disconnected(self) -> None:
+        """Note that the socket is gone."""
+        self._perform(self.session.disconnected(self._clock()))
+
+    # ---- effects
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message=message):
+                    self._connection.send(messages.encode(message))
+                case Verify(token=token):
+                    self._jobs.put_nowait(self._verify(token))
+                case Open(setup=setup):
+                    self._jobs.put_nowait(self._converse(setup))
+                case Close(code=code, reason=reason):
+                    self._connection.close(code, reason)
+                    self._jobs.put_nowait(None)
+        if self._connection.unread_bytes > MAX_UNREAD_BYTES and self.session.state is not State.CLOSED:
+            self.fail(GatewayError(ErrorCode.SESSION_CLIENT_SLOW))
+            return
+        self._input_ready.set()
+        if not self.session.answer_full:
+            self._answer_room.set()
+        self._regulate()
+        self._arm()
+
+    def _regulate(self) -> None:
+        """Read the client only while what it sends has somewhere to go."""
+        full = self.session.uplink_full or self.session.state is State.AUTHENTICATING
+        if full and not self._paused:
+            self._paused = True
+            self._connection.pause()
+        elif self._paused and not full:
+            self._paused = False
+            self._connection.resume()
+
+    def _arm(self) -> None:
+        """Keep a timer no later than the session's deadline; one that fires early does no harm."""
+        deadline = self.session.deadline()
+        if deadline is None:
+            if self._timer:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None or deadline < self._timer_at:
+            if self._timer:
+                self._timer.cancel()
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+            self._timer_at = deadline
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._perform(self.session.expire(self._clock()))
+
+    # ---- what waits
+
+    async def _verify(self, token: str) -> None:
+        try:
+            principal = await self._authenticate(token, self._clock())
+            if self._admitted is None:
+                self._admission.admit(principal.user_id)
+                self._admitted = principal.user_id
+        except GatewayError as error:
+            self._perform(self.session.refused(error, self._clock()))
+            return
+        self._perform(self.session.authenticated(principal.user_id, principal.expires_at, self._clock()))
+        while self._held and self.session.state is not State.AUTHENTICATING:
+            held, self._held = self._held, deque()
+            for frame in held:
+                self.receive(frame)
+
+    async def _converse(self, setup: Setup) -> None:
+        try:
+            async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
+                self._perform(self.session.opened(self._clock()))
+                tasks.create_task(self._feed(stream))
+                async for event in stream:
+                    self._perform(self.session.upstream(event, self._clock()))
+                    while self.session.answer_full:
+                        self._answer_room.clear()
+                        await self._answer_room.wait()
+                raise GatewayError(ErrorCode.UPSTREAM_LOST)  # noqa: TRY301 (as if the stream had said so)
+        except* GatewayError as group:
+            self.fail(_first(group))
+
+    async def _feed(self, stream: LiveStream) -> None:
+        while True:
+            while item := self.session.next_input(self._clock()):
+                await stream.send(item)
+                self._regulate()
+            self._input_ready.clear()
+            await self._input_ready.wait()
+
+    def _discard_jobs(self) -> None:
+        while not self._jobs.empty():
+            if job := self._jobs.get_nowait():
+                job.close()
+
+
+def _first(group: BaseExceptionGroup[GatewayError]) -> GatewayError:
+    """Return the first error of a group; a broken stream raises at its reader and its writer alike."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

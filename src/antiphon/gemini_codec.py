@@ -1,0 +1,169 @@
+"""Between `live` and the protobuf messages of Gemini Live (`v1beta` of the Generative Language API).
+
+The raw classes behind proto-plus are used: 1.6 against 12.5 µs to build a message, 2.1 against 18.5
+to parse one. Every message is a fresh one; one reused for an hour keeps 113 MiB in its arena.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, assert_never
+
+from google.ai.generativelanguage_v1beta import types as _types
+from google.protobuf import json_format
+from msgspec import Struct
+
+from antiphon import live, transcription
+
+ClientMessage: Final[Any] = _types.BidiGenerateContentClientMessage.pb()
+ServerMessage: Final[Any] = _types.BidiGenerateContentServerMessage.pb()
+_FunctionDeclaration: Final[Any] = _types.FunctionDeclaration.pb()
+
+AUDIO_MIME_TYPE: Final = f"audio/pcm;rate={live.INPUT_RATE_HZ}"
+_ANSWER_RATE_HZ: Final = 24_000
+
+CONTEXT_HEADING: Final = "\n\nContext: "
+"""Stands between a typed turn and the JSON of its context."""
+
+
+class Voice(Struct, frozen=True):
+    """Which model answers, and how it sounds."""
+
+    model: str
+    voice: str = ""
+
+
+def setup_message(setup: live.Setup, voice: Voice) -> Any:
+    """Return the first message of a conversation."""
+    message = ClientMessage()
+    body = message.setup
+    model = voice.model
+    body.model = model if "/" in model else f"models/{model}"
+    generation = body.generation_config
+    generation.response_modalities.append(_types.GenerationConfig.Modality.AUDIO)
+    generation.speech_config.language_code = setup.language
+    if voice.voice:
+        generation.speech_config.voice_config.prebuilt_voice_config.voice_name = voice.voice
+    if setup.instruction:
+        body.system_instruction.parts.add().text = setup.instruction
+    if setup.functions:
+        declarations = body.tools.add().function_declarations
+        declarations.extend(_declaration(function) for function in setup.functions)
+    body.input_audio_transcription.SetInParent()
+    body.output_audio_transcription.SetInParent()
+    body.context_window_compression.sliding_window.SetInParent()
+    body.session_resumption.SetInParent()
+    if setup.handle:
+        body.session_resumption.handle = setup.handle
+    return message
+
+
+def input_message(item: live.LiveInput) -> Any:
+    """Return the message that carries an item to the model."""
+    message = ClientMessage()
+    match item:
+        case live.Audio(pcm=pcm):
+            audio = message.realtime_input.audio
+            audio.mime_type = AUDIO_MIME_TYPE
+            audio.data = pcm
+        case live.AudioEnd():
+            message.realtime_input.audio_stream_end = True
+        case live.Text(text=text, context=context):
+            extra = CONTEXT_HEADING + json.dumps(context, ensure_ascii=False) if context else ""
+            message.realtime_input.text = text + extra
+        case live.ToolResult():
+            response = message.tool_response.function_responses.add()
+            response.id = item.call_id
+            response.name = item.name
+            response.response.update(item.result)
+        case _:
+            assert_never(item)
+    return message
+
+
+def events(message: Any) -> list[live.LiveEvent]:
+    """Return what a server message says, in the order it takes effect."""
+    found: list[live.LiveEvent] = []
+    match message.WhichOneof("message_type"):
+        case "server_content":
+            found += _content_events(message.server_content)
+        case "tool_call":
+            found += [
+                live.Called(call.id, call.name, json_format.MessageToDict(call.args))
+                for call in message.tool_call.function_calls
+            ]
+        case "tool_call_cancellation":
+            found.append(live.Cancelled(tuple(message.tool_call_cancellation.ids)))
+        case "go_away":
+            left = message.go_away.time_left
+            found.append(live.GoingAway(left.seconds + left.nanos / 1e9))
+        case "session_resumption_update":
+            update = message.session_resumption_update
+            found.append(live.HandleChanged(update.new_handle or None if update.resumable else None))
+        case _:
+            pass  # setup_complete, and kinds that a later version of the service may add
+    if message.HasField("usage_metadata"):
+        usage = message.usage_metadata
+        found.append(
+            live.Metered(usage.prompt_token_count, usage.response_token_count, usage.total_token_count)
+        )
+    return found
+
+
+def _content_events(content: Any) -> list[live.LiveEvent]:
+    found: list[live.LiveEvent] = []
+    if content.HasField("input_transcription"):
+        found.append(_heard(content.input_transcription))
+    if content.HasField("output_transcription") and content.output_transcription.text:
+        found.append(live.Said(content.output_transcription.text))
+    for part in content.model_turn.parts:
+        blob = part.inline_data
+        if blob.data and (rate_hz := _pcm_rate_hz(blob.mime_type)):
+            found.append(live.Spoke(blob.data, rate_hz))
+    if content.generation_complete:
+        found.append(live.Generated())
+    if content.interrupted:
+        found.append(live.Interrupted())
+    if content.turn_complete:
+        found.append(live.TurnEnded())
+    return found
+
+
+def _heard(message: Any) -> live.Heard:
+    extra = transcription.decode(message)
+    if extra is None:
+        return live.Heard(message.text)
+    return live.Heard(message.text, extra.confidence, extra.final, extra.whole)
+
+
+def _pcm_rate_hz(mime_type: str) -> int | None:
+    """Return the rate of a PCM MIME type, 24 kHz where it names none; None for anything else."""
+    kind, *parameters = (part.strip() for part in mime_type.lower().split(";"))
+    if kind not in ("audio/pcm", "audio/l16"):
+        return None
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "rate":
+            return int(value) if value.isdecimal() and 4_000 <= int(value) <= 192_000 else None
+    return _ANSWER_RATE_HZ
+
+
+def _declaration(function: live.Function) -> Any:
+    """Declare a function; its phrases go into the description, which is what any model reads."""
+    declaration = _FunctionDeclaration()
+    declaration.name = function.name
+    declaration.description = function.description
+    if function.phrases:
+        said = ", ".join(json.dumps(phrase, ensure_ascii=False) for phrase in function.phrases)
+        declaration.description += f" Said as: {said}."
+    if function.parameters:
+        schema = declaration.parameters
+        schema.type_ = _types.Type.OBJECT
+        for name, parameter in function.parameters.items():
+            entry = schema.properties[name]
+            entry.type_ = getattr(_types.Type, parameter.type.upper())
+            entry.description = parameter.description
+            entry.enum.extend(parameter.enum)
+            if parameter.required:
+                schema.required.append(name)
+    return declaration

@@ -1,0 +1,182 @@
+"""The model's side of a session, in the gateway's own words.
+
+`Setup` opens a conversation, `LiveInput` goes to the model, `LiveEvent` comes from it. An adapter
+(`gemini`) turns them into what the model speaks. Audio is raw PCM: 16-bit little-endian mono,
+16 kHz towards the model, `rate_hz` (24 kHz) from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+INPUT_RATE_HZ = 16_000
+
+
+class Parameter(Struct, frozen=True):
+    """One parameter of a function that the model may call."""
+
+    type: Literal["string", "number", "integer", "boolean"]
+    description: str = ""
+    required: bool = False
+    enum: tuple[str, ...] = ()
+
+
+class Function(Struct, frozen=True):
+    """A function declared to the model. `phrases` are examples of what a user says to mean it."""
+
+    name: str
+    description: str
+    phrases: tuple[str, ...] = ()
+    parameters: dict[str, Parameter] = {}
+
+
+class Setup(Struct, frozen=True):
+    """What a conversation is opened with.
+
+    `language` is a BCP 47 tag; `handle` resumes an earlier conversation.
+    """
+
+    language: str
+    instruction: str = ""
+    functions: tuple[Function, ...] = ()
+    handle: str | None = None
+
+
+# ---- towards the model
+
+
+class Audio(Struct, frozen=True, gc=False):
+    """The user's voice: 16 kHz mono PCM16."""
+
+    pcm: bytes
+
+
+class AudioEnd(Struct, frozen=True):
+    """The user's audio stream is over; what was said may be answered at once."""
+
+
+class Text(Struct, frozen=True):
+    """A turn typed by the user, with what the application adds for the model's eyes."""
+
+    text: str
+    context: dict[str, Any] | None = None
+
+
+class ToolResult(Struct, frozen=True):
+    """The answer to `Called`."""
+
+    call_id: str
+    name: str
+    result: dict[str, Any]
+
+
+LiveInput = Audio | AudioEnd | Text | ToolResult
+
+
+# ---- from the model
+
+
+class Heard(Struct, frozen=True):
+    """A piece of the transcription of what the user says.
+
+    `text` is a delta. `whole`, where the engine gives it, is the utterance so far and replaces all
+    that came before. `confidence` is 0.0 where the engine gave none; `final` ends the utterance.
+    """
+
+    text: str
+    confidence: float = 0.0
+    final: bool = False
+    whole: str | None = None
+
+
+class Said(Struct, frozen=True):
+    """A piece of the transcription of what the model says (a delta)."""
+
+    text: str
+
+
+class Spoke(Struct, frozen=True, gc=False):
+    """A piece of the model's voice: mono PCM16 at `rate_hz`."""
+
+    pcm: bytes
+    rate_hz: int = 24_000
+
+
+class Generated(Struct, frozen=True):
+    """The model has made the whole answer; it may still be playing."""
+
+
+class TurnEnded(Struct, frozen=True):
+    """The model's turn is over."""
+
+
+class Interrupted(Struct, frozen=True):
+    """The user spoke over the answer; what is queued of it is stale."""
+
+
+class Called(Struct, frozen=True):
+    """The model calls a function and waits for a `ToolResult`."""
+
+    call_id: str
+    name: str
+    args: dict[str, Any]
+
+
+class Cancelled(Struct, frozen=True):
+    """The model no longer wants the results of these calls."""
+
+    call_ids: tuple[str, ...]
+
+
+class GoingAway(Struct, frozen=True):
+    """The model's server will end the connection in `time_left_s` seconds."""
+
+    time_left_s: float
+
+
+class HandleChanged(Struct, frozen=True):
+    """The handle that resumes this conversation; None while it cannot be resumed."""
+
+    handle: str | None
+
+
+class Metered(Struct, frozen=True):
+    """Tokens used so far, cumulative within one connection."""
+
+    prompt_tokens: int
+    response_tokens: int
+    total_tokens: int
+
+
+LiveEvent = (
+    Heard
+    | Said
+    | Spoke
+    | Generated
+    | TurnEnded
+    | Interrupted
+    | Called
+    | Cancelled
+    | GoingAway
+    | HandleChanged
+    | Metered
+)
+
+
+class LiveStream(Protocol):
+    """One open conversation with the model. Iteration ends when the model ends it.
+
+    Both ways raise `GatewayError` with an `UPSTREAM_*` code when the conversation breaks.
+    """
+
+    async def send(self, item: LiveInput) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
+
+
+Connect = Callable[[Setup], AbstractAsyncContextManager[LiveStream]]
+"""Open a conversation; entering returns once the model is ready. Raises `GatewayError`."""

@@ -1,0 +1,217 @@
+"""The wire's messages: nine base types, as JSON text frames.
+
+Names and types are those of the published TypeScript interfaces; Python attributes are their
+snake_case. `timestamp` is milliseconds since the Unix epoch, every `duration` milliseconds of audio.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+
+Number = int | float
+AudioFormat = Literal["FLAC", "LINEAR16"]
+
+
+class Message(Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
+    """What every message has."""
+
+    timestamp: Number
+
+
+# ---- from the client
+
+
+class Auth(Message, tag="auth", frozen=True, kw_only=True):
+    """Prove who is speaking; first, and again to renew the token."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "Auth(token=...)"
+
+
+class StreamConfig(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How the audio of a stream is encoded: mono, LINEAR16 being 16-bit little-endian."""
+
+    sample_rate: Annotated[float, Meta(ge=8000, le=48000)]
+    format: AudioFormat
+    language: Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=64)]
+
+
+class AudioStreamStart(Message, tag="audio_stream_start", frozen=True, kw_only=True):
+    """Open the session's one audio stream."""
+
+    config: StreamConfig
+
+
+class AudioChunk(Message, tag="audio_chunk", frozen=True, kw_only=True):
+    """A piece of the stream; `sequence` rises by one from the first value seen."""
+
+    data: bytes
+    sequence: Number
+
+
+class AudioStreamEnd(Message, tag="audio_stream_end", frozen=True, kw_only=True):
+    """The stream is over: everything sent is to be recognised and answered."""
+
+    duration: Number
+
+
+class Command(Message, tag="command", frozen=True, kw_only=True):
+    """A turn typed instead of spoken; `context` goes to the model with it."""
+
+    command: str
+    context: dict[str, Any] | UnsetType = UNSET
+
+
+ClientMessage = Auth | AudioStreamStart | AudioChunk | AudioStreamEnd | Command
+
+
+# ---- from the server
+
+
+class AuthSuccess(Message, tag="auth_success", frozen=True, kw_only=True):
+    """The token is good; the session begins, or goes on with the new token."""
+
+    session_id: str
+    user_id: str
+
+
+class RecognitionResult(Message, tag="recognition_result", frozen=True, kw_only=True):
+    """The whole utterance so far; `confidence` is 0.0 where the engine gave none."""
+
+    transcript: str
+    confidence: float
+    command: str | UnsetType = UNSET
+    is_final: bool
+
+
+class AudioResponse(Message, tag="audio_response", frozen=True, kw_only=True):
+    """A piece of the answer; `format` is a MIME type, `text` what is said in this piece."""
+
+    data: bytes
+    format: str
+    duration: float
+    text: str
+    language: str
+
+
+class ErrorDetails(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What an error means for the client. `fatal`: the server closes the connection next."""
+
+    fatal: bool | UnsetType = UNSET
+    retryable: bool | UnsetType = UNSET
+    retry_after_ms: int | UnsetType = UNSET
+    sequence: int | UnsetType = UNSET
+    expected: int | UnsetType = UNSET
+    received: int | UnsetType = UNSET
+    path: str | UnsetType = UNSET
+    trace_id: str | UnsetType = UNSET
+
+
+class Error(Message, tag="error", frozen=True, kw_only=True):
+    """Something went wrong; `code` is one of `ErrorCode`, `message` is for a person."""
+
+    code: str
+    message: str
+    details: ErrorDetails | UnsetType = UNSET
+
+
+ServerMessage = AuthSuccess | RecognitionResult | AudioResponse | Error
+
+
+_client_decoder = msgspec.json.Decoder(ClientMessage)
+_server_decoder = msgspec.json.Decoder(ServerMessage)
+_encoder = msgspec.json.Encoder()
+_PATH = re.compile(r"^(?P<what>.*?) - at `(?P<path>\$[^`]*)`$", re.DOTALL)
+
+
+def encode(message: ClientMessage | ServerMessage) -> bytes:
+    """Return the message as UTF-8 JSON."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
+    """Return the client message in a text frame.
+
+    Raises:
+        GatewayError: PROTOCOL_BAD_ENCODING, PROTOCOL_BAD_JSON, PROTOCOL_UNKNOWN_TYPE, or
+            PROTOCOL_BAD_MESSAGE with the offending field in `details["path"]`.
+    """
+    try:
+        message = _client_decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _validation_error(str(error)) from None
+    except msgspec.DecodeError:
+        raise GatewayError(_undecodable(data)) from None
+    except UnicodeDecodeError:
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_ENCODING) from None
+    except RecursionError:
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_JSON, "The JSON is nested too deeply.") from None
+    match message:
+        case AudioChunk(sequence=number):
+            _require_integer(number, "$.sequence")
+        case AudioStreamStart(config=StreamConfig(sample_rate=number)):
+            _require_integer(number, "$.config.sampleRate")
+        case _:
+            pass
+    return message
+
+
+def decode_server(data: bytes | str) -> ServerMessage:
+    """Return the server message in a text frame, for clients.
+
+    Raises:
+        msgspec.DecodeError: it is not one of the base messages.
+    """
+    return _server_decoder.decode(data)
+
+
+def error_message(error: GatewayError, timestamp: int, trace_id: str | None = None) -> Error:
+    """Return the wire form of an error, its disposition in `details`."""
+    disposition = DISPOSITIONS[error.code]
+    details = msgspec.convert(
+        {
+            "fatal": disposition.close is not None,
+            "retryable": disposition.retryable,
+            **({"traceId": trace_id} if trace_id else {}),
+            **error.details,
+        },
+        ErrorDetails,
+    )
+    return Error(timestamp=timestamp, code=error.code.value, message=error.message, details=details)
+
+
+def _validation_error(text: str) -> GatewayError:
+    found = _PATH.match(text)
+    what, path = (found["what"], found["path"]) if found else (text, "$")
+    if path == "$.type" and what.startswith("Invalid value"):
+        return GatewayError(ErrorCode.PROTOCOL_UNKNOWN_TYPE, path=path)
+    if missing := re.search(r"missing required field `(\w+)`", what):
+        path = f"{path}.{missing[1]}"
+    return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"{what} at {path}.", path=path)
+
+
+def _undecodable(data: bytes | bytearray | memoryview | str) -> ErrorCode:
+    """Tell bytes that are no UTF-8 from text that is no JSON."""
+    if not isinstance(data, str):
+        try:
+            bytes(data).decode()
+        except UnicodeDecodeError:
+            return ErrorCode.PROTOCOL_BAD_ENCODING
+    return ErrorCode.PROTOCOL_BAD_JSON
+
+
+def _require_integer(number: Number, path: str) -> None:
+    if number != number or abs(number) > 2**53 or number != int(number):
+        raise GatewayError(
+            ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path
+        )

@@ -1,0 +1,367 @@
+"""The listener: WebSocket connections at /ws, and a few plain GETs beside them.
+
+Built on the sans-I/O protocol of `websockets`; nothing outside this module knows that. Compression
+is not negotiated: base64 audio gains little by it, and a bomb cannot be sent where nothing inflates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from antiphon import __version__, messages
+from antiphon.bridge import Bridge, Connection
+from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
+from antiphon.messages import MAX_MESSAGE_BYTES
+
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+_websocket_log = logging.getLogger(f"{__name__}.websocket")
+_websocket_log.setLevel(logging.WARNING)  # at DEBUG it writes frames, and frames hold tokens
+
+_PAGE: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+_SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; media-src 'self' blob:; worker-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self)",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_FAILURES: Final[dict[int, ErrorCode]] = {
+    CloseCode.MESSAGE_TOO_BIG: ErrorCode.PROTOCOL_TOO_BIG,
+    CloseCode.PROTOCOL_ERROR: ErrorCode.PROTOCOL_BAD_FRAME,
+    CloseCode.INTERNAL_ERROR: ErrorCode.SERVER_INTERNAL,
+}
+
+
+class About(Struct, frozen=True):
+    """What `GET /about` tells: nothing a stranger should not know."""
+
+    upstream: str
+    name: str = "antiphon"
+    version: str = __version__
+
+
+class Server:
+    """Listens, answers plain GETs, and runs a bridge for each WebSocket.
+
+    `ready` says whether the upstream can take a conversation; `/readyz` is 503 while it says no, and
+    while the server drains. `max_connections` bounds the WebSockets, unauthenticated ones included.
+    """
+
+    def __init__(
+        self,
+        make_bridge: Callable[[Connection], Bridge],
+        *,
+        ready: Callable[[], bool],
+        about: About,
+        origins: frozenset[str] = frozenset(),
+        max_connections: int = 2000,
+    ) -> None:
+        self.draining = False
+        self._make_bridge = make_bridge
+        self._ready = ready
+        self._about = msgspec.json.encode(about)
+        self._origins = origins
+        self._max_connections = max_connections
+        self._clients: set[_Client] = set()
+        self._bridges: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, and return the port (another than asked for where that was 0).
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: _Client(self), host, port, ssl=tls, backlog=1024)
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def drain(self) -> None:
+        """Take no new session from now on; `/readyz` says so."""
+        self.draining = True
+
+    async def stop(self) -> None:
+        """Tell every client, close every connection, and wait until all is gone."""
+        self.drain()
+        if self._listener:
+            self._listener.close()
+        for client in list(self._clients):
+            client.drain()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                while self._clients or self._bridges:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            _log.warning("Cutting %d connections that did not close in time", len(self._clients))
+            for client in self._clients:
+                client.abort()
+            for task in self._bridges:
+                task.cancel()
+            await asyncio.gather(*self._bridges, return_exceptions=True)
+
+    # ---- for the clients
+
+    def answer(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Return status, content type and body for a plain request."""
+        if method not in ("GET", "HEAD"):
+            return HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Only GET is served here.\n"
+        match path:
+            case "/" | "/app.js" | "/style.css":
+                name, content_type = _PAGE[path]
+                return HTTPStatus.OK, content_type, files("antiphon.console").joinpath(name).read_bytes()
+            case "/about":
+                return HTTPStatus.OK, "application/json", self._about
+            case "/healthz":
+                return HTTPStatus.OK, "text/plain", b"ok\n"
+            case "/readyz" if self.draining:
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"stopping\n"
+            case "/readyz" if not self._ready():
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"the upstream is not ready\n"
+            case "/readyz":
+                return HTTPStatus.OK, "text/plain", b"ready\n"
+            case _:
+                return HTTPStatus.NOT_FOUND, "text/plain", b"Not found: the page is /, the WebSocket /ws.\n"
+
+    def origin_allowed(self, origin: str | None, host: str | None) -> bool:
+        """Whether a page of this origin may connect. A program that is no browser sends none."""
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return True
+        own = _authority(f"{urlsplit(origin).scheme}://{host}")
+        return own[0] is not None and own == _authority(origin)
+
+    def joined(self, client: _Client) -> None:
+        self._clients.add(client)
+
+    def left(self, client: _Client) -> None:
+        self._clients.discard(client)
+        self._changed.set()
+
+    def bridge(self, client: _Client) -> Bridge:
+        """Return the running bridge for an open WebSocket.
+
+        Raises:
+            GatewayError: SERVER_AT_CAPACITY.
+        """
+        if len(self._bridges) >= self._max_connections:
+            raise GatewayError(ErrorCode.SERVER_AT_CAPACITY)
+        bridge = self._make_bridge(client)
+        task = asyncio.get_running_loop().create_task(bridge.run())
+        self._bridges.add(task)
+        task.add_done_callback(self._ended)
+        return bridge
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._bridges.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("A session ended by a fault of the gateway", exc_info=error)
+
+
+class _Client(asyncio.Protocol):
+    """One socket: HTTP first, then perhaps a WebSocket."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ws = _WebSocket(self)
+        self._bridge: Bridge | None = None
+        self._message: bytearray | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ---- what the bridge sees
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def send(self, data: bytes) -> None:
+        if self._ws.state is State.OPEN:
+            self._ws.send_text(data)
+            self._flush()
+
+    def close(self, code: int, reason: str) -> None:
+        if self._ws.state is State.OPEN:
+            self._ws.send_close(code, reason)
+            self._flush()
+            self.resume()
+
+    def pause(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # ---- what the server sees
+
+    def drain(self) -> None:
+        if self._bridge:
+            self._bridge.fail(GatewayError(ErrorCode.SERVER_DRAINING))
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # ---- what the event loop sees
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.joined(self)
+        self._give_up_after(HANDSHAKE_TIMEOUT_S)
+
+    def data_received(self, data: bytes) -> None:
+        self._ws.receive_data(data)
+        self._handle_events()
+
+    def eof_received(self) -> None:
+        self._ws.receive_eof()
+        self._handle_events()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._bridge:
+            self._bridge.disconnected()
+        self._server.left(self)
+
+    # ---- HTTP
+
+    def _request(self, request: Request) -> None:
+        path = request.path.partition("?")[0]
+        headers = request.headers
+        if path != "/ws":
+            status, content_type, body = self._server.answer(request.method, path)
+            self._respond(status, content_type, body, with_body=request.method != "HEAD")
+        elif self._server.draining:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.SERVER_DRAINING)
+        elif not self._server.origin_allowed(headers.get("Origin"), headers.get("Host")):
+            self._refuse(HTTPStatus.FORBIDDEN, ErrorCode.AUTH_ORIGIN_REFUSED)
+        else:
+            self._upgrade(request)
+
+    def _refuse(self, status: HTTPStatus, code: ErrorCode) -> None:
+        body = msgspec.json.encode({"code": code, "message": DISPOSITIONS[code].message})
+        self._respond(status, "application/json", body)
+
+    def _respond(self, status: HTTPStatus, content_type: str, body: bytes, *, with_body: bool = True) -> None:
+        headers = Headers(_SECURITY_HEADERS)
+        headers["Content-Type"] = content_type
+        headers["Content-Length"] = str(len(body))
+        headers["Cache-Control"] = "no-cache"
+        headers["Connection"] = "close"
+        self._ws.send_response(Response(status.value, status.phrase, headers, body if with_body else b""))
+
+    # ---- WebSocket
+
+    def _upgrade(self, request: Request) -> None:
+        response = self._ws.accept(request)
+        self._ws.send_response(response)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._bridge = self._server.bridge(self)
+        except GatewayError as error:
+            self.send(messages.encode(messages.error_message(error, int(time.time() * 1000))))
+            self.close(DISPOSITIONS[error.code].close or CloseCode.INTERNAL_ERROR, error.code)
+
+    def failed(self, code: int) -> None:
+        """Say why before the protocol closes the connection for a violation."""
+        self._handle_events()
+        if self._bridge and code in _FAILURES:
+            self._bridge.fail(GatewayError(_FAILURES[code]))
+
+    def _handle_events(self) -> None:
+        for event in self._ws.events_received():
+            if isinstance(event, Request):
+                self._request(event)
+            elif self._bridge and isinstance(event, Frame):
+                self._frame(self._bridge, event)
+        self._flush()
+
+    def _frame(self, bridge: Bridge, frame: Frame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT if frame.fin:
+                bridge.receive(frame.data)
+            case Opcode.TEXT:
+                self._message = bytearray(frame.data)
+            case Opcode.BINARY:
+                bridge.reject(GatewayError(ErrorCode.PROTOCOL_BINARY_UNEXPECTED))
+            case Opcode.CONT if self._message is not None:
+                self._message += frame.data
+                if frame.fin:
+                    message, self._message = self._message, None
+                    bridge.receive(message)
+            case _:
+                pass
+
+    def _flush(self) -> None:
+        for data in self._ws.data_to_send():
+            if self._transport.is_closing():
+                return
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        if self._ws.close_expected() and self._timer is None:
+            self._give_up_after(CLOSE_TIMEOUT_S)
+
+    def _give_up_after(self, delay_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._transport.abort)
+
+
+class _WebSocket(ServerProtocol):
+    """The sans-I/O protocol, which lets the session speak before a violation closes it."""
+
+    def __init__(self, client: _Client) -> None:
+        super().__init__(max_size=MAX_MESSAGE_BYTES, logger=_websocket_log)
+        self._client = client
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        self._client.failed(code)
+        super().fail(code, reason)
+
+
+def _authority(url: str) -> tuple[str | None, int | None]:
+    """Return host and port of an origin; (None, None) where it has none, as `null`."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return None, None
+    return parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme)

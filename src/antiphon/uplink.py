@@ -1,0 +1,63 @@
+"""What waits for the model: a queue bounded in seconds of audio.
+
+When it is full the client is not read, so nothing is dropped. When its head has not moved for the
+same number of seconds, `deadline` passes and the model is given up as too slow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from antiphon import live
+
+_BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
+_LEAST_COST: Final = 64
+_TURN_COST: Final = _BYTES_A_SECOND
+"""A typed turn or a tool's result counts as a second of audio: both are bounded by the frame size."""
+
+
+class Uplink:
+    """Items for the model, in order."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._items: deque[live.LiveInput] = deque()
+        self._cost = 0
+        self._moved_at = 0.0
+
+    def add(self, item: live.LiveInput, now: float) -> None:
+        if not self._items:
+            self._moved_at = now
+        self._items.append(item)
+        self._cost += _cost(item)
+
+    def take(self, now: float) -> live.LiveInput | None:
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        self._cost -= _cost(item)
+        self._moved_at = now
+        return item
+
+    def touch(self, now: float) -> None:
+        """Count the wait of what is queued from `now`."""
+        self._moved_at = now
+
+    @property
+    def full(self) -> bool:
+        return self._cost >= self._limit_s * _BYTES_A_SECOND
+
+    @property
+    def deadline(self) -> float:
+        return self._moved_at + self._limit_s if self._items else float("inf")
+
+
+def _cost(item: live.LiveInput) -> int:
+    match item:
+        case live.Audio(pcm=pcm):
+            return max(len(pcm), _LEAST_COST)
+        case live.AudioEnd():
+            return _LEAST_COST
+        case _:
+            return _TURN_COST
