@@ -121,7 +121,7 @@ def load(
     for source, layer in layers:
         for name, value in layer.items():
             if name not in FIELDS:
-                raise ConfigError(f"There is no setting {name!r} ({source}){_suggestion(name, FIELDS)}.")
+                raise ConfigError(f"There is no setting {name!r} ({source}){_suggestion(name, FIELDS)}")
             if name not in values:
                 values[name] = _convert(name, value, source)
                 sources[name] = source
@@ -151,7 +151,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
     known = {variable(name): name for name in FIELDS}
     for name in environ:
         if name.startswith(PREFIX) and name not in known and name not in FOREIGN:
-            raise ConfigError(f"There is no setting behind the variable {name}{_suggestion(name, known)}.")
+            raise ConfigError(f"There is no setting behind the variable {name}{_suggestion(name, known)}")
     return {field: environ[name] for name, field in known.items() if environ.get(name)}
 
 
@@ -184,10 +184,11 @@ def _convert(name: str, value: Any, source: str) -> Any:
         raise ConfigError(f"The setting {name} ({source}) cannot be{shown}: {error}.") from error
 
 
-def _path_hook(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str | Path):
+def _path_hook(_: type, value: Any) -> Path:
+    """Convert the one type that msgspec does not know."""
+    if isinstance(value, str | Path):
         return Path(value)
-    raise NotImplementedError
+    raise ValueError("Expected a path")
 
 
 def _bare(kind: Any) -> Any:
@@ -200,5 +201,5 @@ def _is_path(kind: Any) -> bool:
 
 
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else "."
