@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 from msgspec import Struct
 
 from antiphon import gemini_codec as codec
@@ -26,6 +28,9 @@ METHOD: Final = "/google.ai.generativelanguage.v1beta.GenerativeService/BidiGene
 GOOGLE: Final = "generativelanguage.googleapis.com:443"
 STREAMS_A_CHANNEL: Final = 80
 """Servers commonly allow 100 streams a connection, and the 101st hangs in silence."""
+
+QUOTA_RETRY_AFTER_MS: Final = 30_000
+"""What a client is told to wait when the service does not say how long."""
 
 _log = logging.getLogger(__name__)
 
@@ -277,11 +282,33 @@ def explain(error: GatewayError) -> str:
 
 def _gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
     code = ERROR_CODES[error.code()]
+    if any(info.reason == "API_KEY_INVALID" for info in _status_details(error, error_details_pb2.ErrorInfo)):
+        code = ErrorCode.UPSTREAM_UNAUTHORIZED  # Google says INVALID_ARGUMENT to a bad key
     if DISPOSITIONS[code].retryable:
         _log.info("The upstream ended a conversation: %s", error.code().name)
     else:
         _log.error("The upstream refused a conversation: %s: %s", error.code().name, error.details())
+    if code is ErrorCode.UPSTREAM_QUOTA:
+        delays = [info.retry_delay for info in _status_details(error, error_details_pb2.RetryInfo)]
+        wait_ms = max((delay.seconds * 1000 + delay.nanos // 1_000_000 for delay in delays), default=0)
+        return GatewayError(code, retryAfterMs=wait_ms or QUOTA_RETRY_AFTER_MS)
     return GatewayError(code)
+
+
+def _status_details(error: grpc.aio.AioRpcError, kind: Any) -> list[Any]:
+    """Return the details of one kind in an error's google.rpc.Status (AIP-193); none if it is garbled."""
+    found = []
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin" or not isinstance(value, bytes):
+            continue
+        try:
+            for detail in status_pb2.Status.FromString(value).details:
+                message = kind()
+                if detail.Unpack(message):
+                    found.append(message)
+        except DecodeError:
+            _log.info("The upstream sent error details that cannot be read")
+    return found
 
 
 def _raise_if_cancelled_by_server() -> None:

@@ -25,6 +25,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from antiphon import __version__, messages
+from antiphon.admission import RETRY_AFTER_MS
 from antiphon.bridge import Bridge, Connection
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.messages import MAX_MESSAGE_BYTES
@@ -171,7 +172,7 @@ class Server:
             GatewayError: SERVER_AT_CAPACITY.
         """
         if len(self._bridges) >= self._max_connections:
-            raise GatewayError(ErrorCode.SERVER_AT_CAPACITY)
+            raise GatewayError(ErrorCode.SERVER_AT_CAPACITY, retryAfterMs=RETRY_AFTER_MS)
         bridge = self._make_bridge(client)
         task = asyncio.get_running_loop().create_task(bridge.run())
         self._bridges.add(task)

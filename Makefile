@@ -1,0 +1,30 @@
+# Two commands do everything: `make serve` and `make test`.
+#   PORT, HOST        where to serve (8080, 127.0.0.1)
+#   PYTHON            the interpreter to use; the newest of 3.11 to 3.14 that works by default
+#   SKIP_BROWSER=1, SKIP_SPEECH=1, SKIP_NODE=1, SKIP_PYTHONS=1   leave a part of the tests out
+
+PORT ?= 8080
+HOST ?= 127.0.0.1
+
+.PHONY: help serve setup test format bench clean
+
+help: ## show what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1  \t/p' Makefile
+
+serve: setup ## set up and serve on http://127.0.0.1:8080
+	@.venv/bin/antiphon serve --host $(HOST) --port $(PORT)
+
+setup: ## make .venv, install, and pull the speech models once
+	@scripts/setup
+
+test: ## install what the tests need; run every test and check
+	@scripts/test
+
+format: ## put the source in its form
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+bench: ## measure speech, latency and memory, and print tables
+	@scripts/bench
+
+clean: ## remove what setup and test have made
+	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules
