@@ -147,6 +147,17 @@ def describe(name: str) -> str:
     return next((note.description for note in notes if note.description), "")
 
 
+def markdown() -> str:
+    """Return the reference of all settings, as it stands in docs/reference/configuration.md."""
+    lines = ["| setting | flag | variable | default | what it is |", "| --- | --- | --- | --- | --- |"]
+    for name, field in FIELDS.items():
+        flag = "" if name in SECRETS else f"`--{name.replace('_', '-')}`"
+        default = Setting(name, field.default, "default").shown if name not in SECRETS else ""
+        shown = f"`{default}`" if default else ""
+        lines.append(f"| `{name}` | {flag} | `{variable(name)}` | {shown} | {describe(name)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
     known = {variable(name): name for name in FIELDS}
     for name in environ:

@@ -15,9 +15,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
+MAX_CONTEXT_NESTING: Final = 64
+LANGUAGE_PATTERN: Final = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*(?!\n)$"
+"""The shape of a BCP 47 tag. Python's `$` alone lets a final newline through, ECMAScript's does not."""
 
 Number = int | float
 AudioFormat = Literal["FLAC", "LINEAR16"]
+_WHOLE = Meta(extra_json_schema={"multipleOf": 1})  # 16000.0 is whole too; decode() sees to it
 
 
 class Message(Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
@@ -41,9 +45,9 @@ class Auth(Message, tag="auth", frozen=True, kw_only=True):
 class StreamConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     """How the audio of a stream is encoded: mono, LINEAR16 being 16-bit little-endian."""
 
-    sample_rate: Annotated[float, Meta(ge=8000, le=48000)]
+    sample_rate: Annotated[float, Meta(ge=8000, le=48000), _WHOLE]
     format: AudioFormat
-    language: Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=64)]
+    language: Annotated[str, Meta(pattern=LANGUAGE_PATTERN, max_length=64)]
 
 
 class AudioStreamStart(Message, tag="audio_stream_start", frozen=True, kw_only=True):
@@ -56,7 +60,7 @@ class AudioChunk(Message, tag="audio_chunk", frozen=True, kw_only=True):
     """A piece of the stream; `sequence` rises by one from the first value seen."""
 
     data: bytes
-    sequence: Number
+    sequence: Annotated[Number, _WHOLE]
 
 
 class AudioStreamEnd(Message, tag="audio_stream_end", frozen=True, kw_only=True):
@@ -128,9 +132,10 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
 ServerMessage = AuthSuccess | RecognitionResult | AudioResponse | Error
 
 
-_client_decoder = msgspec.json.Decoder(ClientMessage)
-_server_decoder = msgspec.json.Decoder(ServerMessage)
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 _encoder = msgspec.json.Encoder()
+_MAX_QUOTED = 200
 _PATH = re.compile(r"^(?P<what>.*?) - at `(?P<path>\$[^`]*)`$", re.DOTALL)
 
 
@@ -147,12 +152,13 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
             PROTOCOL_BAD_MESSAGE with the offending field in `details["path"]`.
     """
     try:
-        message = _client_decoder.decode(data)
+        # msgspec does not look at the encoding of what it skips, so the whole text is checked first.
+        message = _client_decoder.decode(data if isinstance(data, str) else str(data, "utf-8"))
     except msgspec.ValidationError as error:
         raise _validation_error(str(error)) from None
     except msgspec.DecodeError:
-        raise GatewayError(_undecodable(data)) from None
-    except UnicodeDecodeError:
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_JSON) from None
+    except UnicodeError:
         raise GatewayError(ErrorCode.PROTOCOL_BAD_ENCODING) from None
     except RecursionError:
         raise GatewayError(ErrorCode.PROTOCOL_BAD_JSON, "The JSON is nested too deeply.") from None
@@ -161,6 +167,8 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
             _require_integer(number, "$.sequence")
         case AudioStreamStart(config=StreamConfig(sample_rate=number)):
             _require_integer(number, "$.config.sampleRate")
+        case Command(context=dict(context)):
+            _require_shallow(context, MAX_CONTEXT_NESTING)
         case _:
             pass
     return message
@@ -195,23 +203,23 @@ def _validation_error(text: str) -> GatewayError:
     what, path = (found["what"], found["path"]) if found else (text, "$")
     if path == "$.type" and what.startswith("Invalid value"):
         return GatewayError(ErrorCode.PROTOCOL_UNKNOWN_TYPE, path=path)
-    if missing := re.search(r"missing required field `(\w+)`", what):
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
         path = f"{path}.{missing[1]}"
-    return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"{what} at {path}.", path=path)
-
-
-def _undecodable(data: bytes | bytearray | memoryview | str) -> ErrorCode:
-    """Tell bytes that are no UTF-8 from text that is no JSON."""
-    if not isinstance(data, str):
-        try:
-            bytes(data).decode()
-        except UnicodeDecodeError:
-            return ErrorCode.PROTOCOL_BAD_ENCODING
-    return ErrorCode.PROTOCOL_BAD_JSON
+    # What is quoted of the message must not make the answer as long as the message.
+    return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"{what[:_MAX_QUOTED]} at {path}.", path=path)
 
 
 def _require_integer(number: Number, path: str) -> None:
     if number != number or abs(number) > 2**53 or number != int(number):
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path)
+
+
+def _require_shallow(value: object, levels: int) -> None:
+    """Keep out what others could not encode again: what may be nested there depends on the stack."""
+    if levels == 0:
         raise GatewayError(
-            ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path
+            ErrorCode.PROTOCOL_BAD_MESSAGE, "The context is nested too deeply at $.context.", path="$.context"
         )
+    if isinstance(value, dict | list):
+        for child in value.values() if isinstance(value, dict) else value:
+            _require_shallow(child, levels - 1)

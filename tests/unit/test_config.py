@@ -105,3 +105,8 @@ def test_every_setting_says_what_it_is() -> None:
         assert config.describe(name)
     assert config.variable("gemini_api_key") == "GEMINI_API_KEY"
     assert config.variable("max_sessions") == "ANTIPHON_MAX_SESSIONS"
+
+
+def test_the_reference_is_up_to_date() -> None:
+    reference = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+    assert config.markdown() in reference.read_text()
