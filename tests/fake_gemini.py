@@ -63,6 +63,10 @@ class Conversation:
     async def send(self, **fields: Any) -> None:
         await self.context.write(ServerMessage(**fields))
 
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be a message."""
+        await self.context.write(Raw(data))
+
     async def hear(self, text: str) -> None:
         await self.send(server_content={"input_transcription": {"text": text}})
 
@@ -80,6 +84,16 @@ class Conversation:
 
     async def fail(self, code: grpc.StatusCode, details: str = "") -> None:
         await self.context.abort(code, details)
+
+
+class Raw:
+    """What goes out as it is."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        return self._data
 
 
 class FakeGemini:
@@ -101,7 +115,7 @@ class FakeGemini:
         handler = grpc.stream_stream_rpc_method_handler(
             self._converse,
             request_deserializer=ClientMessage.FromString,
-            response_serializer=ServerMessage.SerializeToString,
+            response_serializer=lambda message: message.SerializeToString(),
         )
         service, _, method = METHOD.strip("/").partition("/")
         self._server.add_generic_rpc_handlers(

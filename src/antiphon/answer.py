@@ -14,6 +14,12 @@ from msgspec import Struct
 LEAD_S: Final = 0.25
 PIECE_S: Final = 0.1
 
+_CHARACTERS_A_SECOND: Final = 100
+"""Nobody speaks so fast. Text without its audio counts by it, so that it too is bounded by what may wait."""
+_LEAST_COST_S: Final = 0.001
+_MAX_TEXT: Final = 4096
+"""Characters that wait for the audio they belong to; more of them go out without."""
+
 
 class Piece(Struct, frozen=True, gc=False):
     """A piece of the answer: mono PCM16 at `rate_hz`, and the text that is said from here on."""
@@ -46,10 +52,11 @@ class Answer:
         self._rate_hz = 24_000
         self._played_until = 0.0
         self._superseded = False
+        self._growing = False
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of audio that have not gone out yet."""
+        """Seconds of audio that have not gone out yet; text that is longer than its audio counts as more."""
         return self._waiting_s
 
     @property
@@ -71,6 +78,8 @@ class Answer:
 
     def add_text(self, text: str) -> None:
         self._text += text
+        if len(self._text) > _MAX_TEXT:
+            self._add(b"")
 
     def add_audio(self, pcm: bytes, rate_hz: int) -> None:
         if rate_hz != self._rate_hz:
@@ -78,7 +87,7 @@ class Answer:
         pcm = self._rest + pcm if self._rest else pcm
         whole = len(pcm) // 2 * 2
         self._rest = pcm[whole:]
-        size = int(rate_hz * PIECE_S) * 2
+        size = self._piece_bytes
         for start in range(0, whole, size):
             self._add(pcm[start : min(start + size, whole)])
 
@@ -87,6 +96,7 @@ class Answer:
         self._rest = b""
         if self._text:
             self._add(b"")
+        self._growing = False
 
     def drop(self) -> None:
         """Forget everything that has not gone out."""
@@ -101,12 +111,31 @@ class Answer:
         if now < self.release_at:
             return None
         piece = self._pieces.popleft()
-        self._waiting_s = self._waiting_s - piece.duration_s if self._pieces else 0.0
+        self._waiting_s = self._waiting_s - _cost_s(piece) if self._pieces else 0.0
         self._played_until = max(self._played_until, now) + piece.duration_s
         return piece
+
+    @property
+    def _piece_bytes(self) -> int:
+        return int(self._rate_hz * PIECE_S) * 2
 
     def _add(self, pcm: bytes) -> None:
         piece = Piece(pcm, self._rate_hz, self._text)
         self._text = ""
+        if self._growing and self._pieces and _continues(self._pieces[-1], piece, self._piece_bytes):
+            last = self._pieces.pop()
+            self._waiting_s -= _cost_s(last)
+            piece = Piece(last.pcm + pcm, last.rate_hz, last.text)
         self._pieces.append(piece)
-        self._waiting_s += piece.duration_s
+        self._waiting_s += _cost_s(piece)
+        self._growing = True
+
+
+def _continues(last: Piece, piece: Piece, limit_bytes: int) -> bool:
+    """Whether two pieces are better one: models may speak in blobs of any size."""
+    fits = len(last.pcm) + len(piece.pcm) <= limit_bytes
+    return fits and last.rate_hz == piece.rate_hz and not piece.text
+
+
+def _cost_s(piece: Piece) -> float:
+    return max(piece.duration_s, len(piece.text) / _CHARACTERS_A_SECOND, _LEAST_COST_S)

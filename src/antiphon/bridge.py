@@ -14,13 +14,15 @@ from typing import Final, Protocol
 from antiphon import messages
 from antiphon.admission import Admission
 from antiphon.clock import Clock
-from antiphon.errors import ErrorCode, GatewayError
+from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.live import Connect, LiveStream, Setup
 from antiphon.session import Close, Effect, Open, Send, Session, State, Verify
 
 MAX_UNREAD_BYTES: Final = 1024 * 1024
 """What may wait in the socket for a client that does not read: 15 s of paced answer audio."""
 
+_TIMER_SLACK_S: Final = 0.002
+"""uvloop counts time in whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 Frame = bytes | bytearray | memoryview
 
@@ -129,6 +131,10 @@ class Bridge:
         """Take a failure of the connection or of the server; nothing if the session is closed."""
         self._perform(self.session.failed(error, self._clock()))
 
+    def wrote(self) -> None:
+        """Note that the connection wrote by itself, as it does when pinged."""
+        self._cut_if_unread()
+
     def disconnected(self) -> None:
         """Note that the socket is gone."""
         self._perform(self.session.disconnected(self._clock()))
@@ -147,17 +153,19 @@ class Bridge:
                 case Close(code=code, reason=reason):
                     self._connection.close(code, reason)
                     self._jobs.put_nowait(None)
-        if self._connection.unread_bytes > MAX_UNREAD_BYTES and self.session.state is not State.CLOSED:
-            self.fail(GatewayError(ErrorCode.SESSION_CLIENT_SLOW))
-            return
+        self._cut_if_unread()
         self._input_ready.set()
-        if not self.session.answer_full:
-            self._answer_room.set()
         self._regulate()
         self._arm()
 
+    def _cut_if_unread(self) -> None:
+        if self._connection.unread_bytes > MAX_UNREAD_BYTES and self.session.state is not State.CLOSED:
+            self.fail(GatewayError(ErrorCode.SESSION_CLIENT_SLOW))
+
     def _regulate(self) -> None:
-        """Read the client only while what it sends has somewhere to go."""
+        """Read either side only while what it sends has somewhere to go."""
+        if not self.session.answer_full:
+            self._answer_room.set()
         full = self.session.uplink_full or self.session.state is State.AUTHENTICATING
         if full and not self._paused:
             self._paused = True
@@ -177,7 +185,7 @@ class Bridge:
             if self._timer:
                 self._timer.cancel()
             delay = max(0.0, deadline - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(delay + _TIMER_SLACK_S, self._expire)
             self._timer_at = deadline
 
     def _expire(self) -> None:
@@ -213,7 +221,9 @@ class Bridge:
                         await self._answer_room.wait()
                 raise GatewayError(ErrorCode.UPSTREAM_LOST)  # noqa: TRY301 (as if the stream had said so)
         except* GatewayError as group:
-            self.fail(_first(group))
+            error = first_of(group)  # the reader and the writer of a broken stream raise alike
+            assert isinstance(error, GatewayError)
+            self.fail(error)
 
     async def _feed(self, stream: LiveStream) -> None:
         while True:
@@ -227,9 +237,3 @@ class Bridge:
         while not self._jobs.empty():
             if job := self._jobs.get_nowait():
                 job.close()
-
-
-def _first(group: BaseExceptionGroup[GatewayError]) -> GatewayError:
-    """Return the first error of a group; a broken stream raises at its reader and its writer alike."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -111,17 +111,7 @@ def _load(args: argparse.Namespace) -> tuple[Config, list[config.Setting]]:
 def _serve(args: argparse.Namespace) -> int:
     settings, _ = _load(args)
     _start_logging(settings.log_level)
-    try:
-        run_loop(node.serve(settings, announce=lambda line: print(line, flush=True)))
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror or error}."
-        ) from error
-    except BaseExceptionGroup as group:
-        failed, others = group.split(EngineFailed)
-        if failed is None or others:
-            raise
-        raise failed.exceptions[0] from None
+    run_loop(node.serve(settings, announce=lambda line: print(line, flush=True)))
     return 0
 
 

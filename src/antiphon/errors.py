@@ -7,7 +7,7 @@ generated from it, and no other place decides whether an error closes the connec
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class ErrorCode(StrEnum):
@@ -69,12 +69,16 @@ C = ErrorCode
 DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.AUTH_REQUIRED: Disposition(None, False, "Send an auth message with a token first."),
     C.AUTH_TIMEOUT: Disposition(4401, True, "No valid auth message came in time; connect and send it first."),
-    C.AUTH_TOKEN_INVALID: Disposition(4401, False, "The token is not valid here; get a new one and reconnect."),
+    C.AUTH_TOKEN_INVALID: Disposition(
+        4401, False, "The token is not valid here; get a new one and reconnect."
+    ),
     C.AUTH_TOKEN_EXPIRED: Disposition(4440, True, "The token has expired; get a new one and reconnect."),
     C.AUTH_RENEWAL_REFUSED: Disposition(
         None, True, "The renewed token is not valid; the present one counts until it expires."
     ),
-    C.AUTH_USER_CHANGED: Disposition(4403, False, "A token may only be renewed for the same user; reconnect."),
+    C.AUTH_USER_CHANGED: Disposition(
+        4403, False, "A token may only be renewed for the same user; reconnect."
+    ),
     C.AUTH_ORIGIN_REFUSED: Disposition(
         4403, False, "Pages of this origin may not connect; the operator can allow it (ANTIPHON_ORIGINS)."
     ),
@@ -91,10 +95,16 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.AUDIO_RATE_MISMATCH: Disposition(
         None, False, "The FLAC stream has another sample rate than was announced; its own counts."
     ),
-    C.AUDIO_SEQUENCE_GAP: Disposition(None, False, "Audio chunks are missing; the stream goes on without them."),
+    C.AUDIO_SEQUENCE_GAP: Disposition(
+        None, False, "Audio chunks are missing; the stream goes on without them."
+    ),
     C.AUDIO_STREAM_ACTIVE: Disposition(None, False, "An audio stream is already open; it goes on."),
-    C.AUDIO_STREAM_INACTIVE: Disposition(None, False, "No audio stream is open; send audio_stream_start first."),
-    C.AUDIO_UNSUPPORTED: Disposition(None, False, "This kind of audio is not supported; the stream was ended."),
+    C.AUDIO_STREAM_INACTIVE: Disposition(
+        None, False, "No audio stream is open; send audio_stream_start first."
+    ),
+    C.AUDIO_UNSUPPORTED: Disposition(
+        None, False, "This kind of audio is not supported; the stream was ended."
+    ),
     C.SESSION_CLIENT_SLOW: Disposition(4413, True, "The client reads too slowly; reconnect."),
     C.SESSION_IDLE: Disposition(4408, True, "The session was idle for too long; reconnect when needed."),
     C.SESSION_MAX_DURATION: Disposition(4441, True, "The session reached its longest duration; start anew."),
@@ -105,9 +115,13 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.UPSTREAM_REFUSED: Disposition(1011, False, "The model refused the request."),
     C.UPSTREAM_SLOW: Disposition(1011, True, "The model did not take the audio in time; reconnect."),
     C.UPSTREAM_TIMEOUT: Disposition(1011, True, "The model did not answer in time; reconnect."),
-    C.UPSTREAM_UNAUTHORIZED: Disposition(1011, False, "The gateway may not use the model; tell its operator."),
+    C.UPSTREAM_UNAUTHORIZED: Disposition(
+        1011, False, "The gateway may not use the model; tell its operator."
+    ),
     C.UPSTREAM_UNAVAILABLE: Disposition(1011, True, "The model cannot be reached; try again later."),
-    C.UPSTREAM_UNSUPPORTED: Disposition(1011, False, "The model does not offer live conversation; tell the operator."),
+    C.UPSTREAM_UNSUPPORTED: Disposition(
+        1011, False, "The model does not offer live conversation; tell the operator."
+    ),
     C.SERVER_AT_CAPACITY: Disposition(1013, True, "This server is full; try again later."),
     C.SERVER_DRAINING: Disposition(1001, True, "This server is stopping; reconnect."),
     C.SERVER_INTERNAL: Disposition(1011, True, "Something went wrong in the server; reconnect."),
@@ -127,3 +141,9 @@ class GatewayError(Exception):
         self.message = message or DISPOSITIONS[code].message
         self.details = details
         super().__init__(f"{code}: {self.message}")
+
+
+def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the first error of a group. What broke together has one cause, and a person is told of one."""
+    error: BaseException = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -9,9 +9,10 @@ import asyncio
 import ipaddress
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -29,8 +30,15 @@ GOOGLE: Final = "generativelanguage.googleapis.com:443"
 STREAMS_A_CHANNEL: Final = 80
 """Servers commonly allow 100 streams a connection, and the 101st hangs in silence."""
 
+_STATUS_TIMEOUT_S: Final = 1.0
+_WRITE_FAILED: Final = "Internal error from Core"
+"""What grpc.aio says of a write that failed, whatever became of the RPC."""
+
 QUOTA_RETRY_AFTER_MS: Final = 30_000
 """What a client is told to wait when the service does not say how long."""
+QUOTA_RETRY_AT_MOST_MS: Final = 24 * 3600 * 1000
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +113,11 @@ class Gemini:
         if upstream.api_key:
             self._metadata = (("x-goog-api-key", upstream.api_key),)
 
+    @property
+    def connections(self) -> int:
+        """How many connections to the upstream are held."""
+        return self._pool.size
+
     async def watch(self) -> None:
         """Keep a connection up and `ready` true to it; runs until cancelled."""
         channel = self._pool.first
@@ -161,9 +174,10 @@ class _Stream:
         method = channel.stream_stream(
             METHOD,
             request_serializer=codec.ClientMessage.SerializeToString,
-            response_deserializer=codec.ServerMessage.FromString,
         )
         self._call = method(metadata=metadata, wait_for_ready=wait_for_ready)
+        self._status: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
+        self._call.add_done_callback(partial(_keep_status, self._status))
 
     async def open(self, setup: Any, timeout_s: float) -> None:
         """Send the set-up and wait until it is acknowledged."""
@@ -189,27 +203,39 @@ class _Stream:
 
     async def _read(self) -> Any:
         try:
-            message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise _gateway_error(error) from error
+            data = await self._call.read()
+        except grpc.aio.AioRpcError:
+            data = grpc.aio.EOF
         except asyncio.CancelledError:
-            _raise_if_cancelled_by_server()
-            raise
-        if message is grpc.aio.EOF:
-            raise GatewayError(ErrorCode.UPSTREAM_LOST)
-        return message
+            if _is_cancelled():
+                raise
+            data = grpc.aio.EOF
+        if data is grpc.aio.EOF:
+            raise await self._failure()
+        try:
+            return codec.ServerMessage.FromString(data)
+        except DecodeError as error:
+            raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
 
     async def _write(self, message: Any) -> None:
         try:
             await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise _gateway_error(error) from error
-        except asyncio.InvalidStateError as error:
-            # The RPC ended meanwhile; its status is what happened.
-            raise GatewayError(ERROR_CODES[await self._call.code()]) from error
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass
         except asyncio.CancelledError:
-            _raise_if_cancelled_by_server()
-            raise
+            if _is_cancelled():
+                raise
+        else:
+            return
+        raise await self._failure()
+
+    async def _failure(self) -> GatewayError:
+        """Return what the RPC ended with; after a write that failed it may still be on its way."""
+        try:
+            async with asyncio.timeout(_STATUS_TIMEOUT_S):
+                return _gateway_error(await asyncio.shield(self._status))
+        except TimeoutError:
+            return GatewayError(ErrorCode.UPSTREAM_LOST)
 
 
 class ChannelPool:
@@ -281,6 +307,7 @@ def explain(error: GatewayError) -> str:
 
 
 def _gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
+    """Return what a status means to a client; the status itself is its cause."""
     code = ERROR_CODES[error.code()]
     if any(info.reason == "API_KEY_INVALID" for info in _status_details(error, error_details_pb2.ErrorInfo)):
         code = ErrorCode.UPSTREAM_UNAUTHORIZED  # Google says INVALID_ARGUMENT to a bad key
@@ -289,10 +316,17 @@ def _gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
     else:
         _log.error("The upstream refused a conversation: %s: %s", error.code().name, error.details())
     if code is ErrorCode.UPSTREAM_QUOTA:
-        delays = [info.retry_delay for info in _status_details(error, error_details_pb2.RetryInfo)]
-        wait_ms = max((delay.seconds * 1000 + delay.nanos // 1_000_000 for delay in delays), default=0)
-        return GatewayError(code, retryAfterMs=wait_ms or QUOTA_RETRY_AFTER_MS)
-    return GatewayError(code)
+        found = GatewayError(code, retryAfterMs=_retry_after_ms(error))
+    else:
+        found = GatewayError(code)
+    found.__cause__ = error
+    return found
+
+
+def _retry_after_ms(error: grpc.aio.AioRpcError) -> int:
+    delays = [info.retry_delay for info in _status_details(error, error_details_pb2.RetryInfo)]
+    wait_ms = max((delay.seconds * 1000 + delay.nanos // 1_000_000 for delay in delays), default=0)
+    return min(wait_ms, QUOTA_RETRY_AT_MOST_MS) if wait_ms > 0 else QUOTA_RETRY_AFTER_MS
 
 
 def _status_details(error: grpc.aio.AioRpcError, kind: Any) -> list[Any]:
@@ -311,11 +345,30 @@ def _status_details(error: grpc.aio.AioRpcError, kind: Any) -> list[Any]:
     return found
 
 
-def _raise_if_cancelled_by_server() -> None:
-    """Tell a CANCELLED status, which grpc.aio raises as CancelledError, from our own task's cancellation."""
+def _is_cancelled() -> bool:
+    """Whether the present task is cancelled; grpc.aio raises CancelledError for a CANCELLED status, too."""
     task = asyncio.current_task()
-    if task is not None and not task.cancelling():
-        raise GatewayError(ErrorCode.UPSTREAM_LOST)
+    return task is not None and task.cancelling() > 0
+
+
+def _keep_status(kept: asyncio.Future[grpc.aio.AioRpcError], call: Any) -> None:
+    """Keep the status that an RPC ends with.
+
+    grpc.aio puts a status of its own in its place when a write fails for that end, be it there already or not.
+    """
+    code, details = _at_once(call.code()), _at_once(call.details())
+    if details != _WRITE_FAILED and not kept.done():
+        metadata = _at_once(call.trailing_metadata())
+        kept.set_result(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, details))
+
+
+def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    raise RuntimeError("it waits")
 
 
 def is_private(host: str) -> bool:

@@ -89,7 +89,7 @@ def events(message: Any) -> list[live.LiveEvent]:
             found += _content_events(message.server_content)
         case "tool_call":
             found += [
-                live.Called(call.id, call.name, json_format.MessageToDict(call.args))
+                live.Called(call.id, call.name, _arguments(call.args))
                 for call in message.tool_call.function_calls
             ]
         case "tool_call_cancellation":
@@ -134,6 +134,14 @@ def _heard(message: Any) -> live.Heard:
     if extra is None:
         return live.Heard(message.text)
     return live.Heard(message.text, extra.confidence, extra.final, extra.whole)
+
+
+def _arguments(message: Any) -> dict[str, Any]:
+    """Return a call's arguments; none where they hold what JSON has no word for (NaN, infinity)."""
+    try:
+        return json_format.MessageToDict(message)
+    except ValueError:
+        return {}
 
 
 def _pcm_rate_hz(mime_type: str) -> int | None:

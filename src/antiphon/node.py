@@ -21,6 +21,7 @@ from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
 from antiphon.config import Config, ConfigError
+from antiphon.errors import first_of
 from antiphon.gemini import GOOGLE, Gemini, Upstream, is_private
 from antiphon.gemini_codec import Voice
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
@@ -43,9 +44,8 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `announce` gets the lines a person is to see.
 
     Raises:
-        ConfigError: the settings do not go together.
-        local.EngineFailed: the embedded engine cannot be started (in an exception group).
-        OSError: the address cannot be listened on.
+        ConfigError: the settings do not go together, or the address cannot be listened on.
+        local.EngineFailed: the embedded engine cannot be started.
     """
     secret = _development_secret(config)
     verifier = _verifier(config, secret)
@@ -81,12 +81,16 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
             origins=frozenset(config.origins),
             max_connections=config.max_sessions + UNAUTHENTICATED_CONNECTIONS,
         )
-        port = await server.start(config.host, config.port, tls)
+        try:
+            port = await server.start(config.host, config.port, tls)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"Cannot listen on {config.host} port {config.port}: {reason}.") from error
         stack.push_async_callback(server.stop)
         url = _url(config, port)
         announce(f"Listening on {url} (upstream: {describe_upstream(config)}).")
         if secret:
-            stack.enter_context(development.published(secret, port))
+            _publish(secret, port, stack)
         if await _until_ready(ready, stopping):
             announce(_invitation(url, secret, config))
             await stopping.wait()
@@ -158,16 +162,19 @@ async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], b
     def ready() -> bool:
         return gemini.ready and (engine is None or engine.ready)
 
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(gemini.watch())]
-        if engine:
-            running.append(tasks.create_task(engine.run()))
-        try:
-            yield gemini, ready
-        finally:
-            for task in running:
-                task.cancel()
-            await gemini.aclose()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(gemini.watch())]
+            if engine:
+                running.append(tasks.create_task(engine.run()))
+            try:
+                yield gemini, ready
+            finally:
+                for task in running:
+                    task.cancel()
+                await gemini.aclose()
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
 
 
 def _development_secret(config: Config) -> str | None:
@@ -180,6 +187,13 @@ def _development_secret(config: Config) -> str | None:
             "Set ANTIPHON_JWT_SECRET, ANTIPHON_JWT_PUBLIC_KEY or ANTIPHON_JWT_JWKS_URL."
         )
     return development.new_secret()
+
+
+def _publish(secret: str, port: int, stack: AsyncExitStack) -> None:
+    try:
+        stack.enter_context(development.published(secret, port))
+    except OSError as error:
+        _log.warning("`antiphon talk` will need a --token: its secret cannot be kept in a file (%s)", error)
 
 
 def _verifier(config: Config, secret: str | None) -> TokenVerifier:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 from websockets.datastructures import Headers
+from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -36,7 +37,7 @@ STOP_TIMEOUT_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
-_websocket_log.setLevel(logging.WARNING)  # at DEBUG it writes frames, and frames hold tokens
+_websocket_log.setLevel(logging.WARNING)
 
 _PAGE: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -55,6 +56,7 @@ _SECURITY_HEADERS: Final = {
 _FAILURES: Final[dict[int, ErrorCode]] = {
     CloseCode.MESSAGE_TOO_BIG: ErrorCode.PROTOCOL_TOO_BIG,
     CloseCode.PROTOCOL_ERROR: ErrorCode.PROTOCOL_BAD_FRAME,
+    CloseCode.INVALID_DATA: ErrorCode.PROTOCOL_BAD_FRAME,  # the reason of a close frame
     CloseCode.INTERNAL_ERROR: ErrorCode.SERVER_INTERNAL,
 }
 
@@ -94,6 +96,11 @@ class Server:
         self._changed = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many sockets are open, of any kind."""
+        return len(self._clients)
+
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port (another than asked for where that was 0).
 
@@ -117,16 +124,19 @@ class Server:
             client.drain()
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                while self._clients or self._bridges:
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self._deserted()
         except TimeoutError:
             _log.warning("Cutting %d connections that did not close in time", len(self._clients))
             for client in self._clients:
                 client.abort()
             for task in self._bridges:
                 task.cancel()
-            await asyncio.gather(*self._bridges, return_exceptions=True)
+            await self._deserted()
+
+    async def _deserted(self) -> None:
+        while self._clients or self._bridges:
+            self._changed.clear()
+            await self._changed.wait()
 
     # ---- for the clients
 
@@ -155,8 +165,8 @@ class Server:
         """Whether a page of this origin may connect. A program that is no browser sends none."""
         if origin is None or "*" in self._origins or origin in self._origins:
             return True
-        own = _authority(f"{urlsplit(origin).scheme}://{host}")
-        return own[0] is not None and own == _authority(origin)
+        own = _authority(f"{origin.partition(':')[0]}://{host}")
+        return own is not None and own == _authority(origin)
 
     def joined(self, client: _Client) -> None:
         self._clients.add(client)
@@ -210,7 +220,8 @@ class _Client(asyncio.Protocol):
             self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        if self._ws.state is State.OPEN:
+        # A close frame in the wrong place was received, but is not answered before it is a violation.
+        if self._ws.state is State.OPEN and self._ws.close_rcvd is None:
             self._ws.send_close(code, reason)
             self._flush()
             self.resume()
@@ -243,11 +254,17 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._ws.receive_data(data)
-        self._handle_events()
+        self.handle_events()
+        if self._bridge:
+            self._bridge.wrote()
 
     def eof_received(self) -> None:
         self._ws.receive_eof()
-        self._handle_events()
+        self.handle_events()
+        if self._bridge:
+            self._bridge.disconnected()
+        if self._timer is None:
+            self._give_up_after(CLOSE_TIMEOUT_S)  # what is still to be written may find no reader
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer:
@@ -266,7 +283,7 @@ class _Client(asyncio.Protocol):
             self._respond(status, content_type, body, with_body=request.method != "HEAD")
         elif self._server.draining:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.SERVER_DRAINING)
-        elif not self._server.origin_allowed(headers.get("Origin"), headers.get("Host")):
+        elif not self._server.origin_allowed(_field(headers, "Origin"), _field(headers, "Host")):
             self._refuse(HTTPStatus.FORBIDDEN, ErrorCode.AUTH_ORIGIN_REFUSED)
         else:
             self._upgrade(request)
@@ -301,11 +318,11 @@ class _Client(asyncio.Protocol):
 
     def failed(self, code: int) -> None:
         """Say why before the protocol closes the connection for a violation."""
-        self._handle_events()
+        self.handle_events()
         if self._bridge and code in _FAILURES:
             self._bridge.fail(GatewayError(_FAILURES[code]))
 
-    def _handle_events(self) -> None:
+    def handle_events(self) -> None:
         for event in self._ws.events_received():
             if isinstance(event, Request):
                 self._request(event)
@@ -351,18 +368,35 @@ class _WebSocket(ServerProtocol):
 
     def __init__(self, client: _Client) -> None:
         super().__init__(max_size=MAX_MESSAGE_BYTES, logger=_websocket_log)
+        self.debug = False  # at DEBUG it would write frames, and frames hold tokens
         self._client = client
+
+    def recv_frame(self, frame: Frame) -> None:
+        if self.state is State.CONNECTING:
+            # It came along with the request, which is to be answered before it.
+            self._client.handle_events()
+        if self.state is State.CONNECTING:
+            raise ProtocolError("a frame after a plain request")
+        if self.state is State.CLOSING and frame.opcode is Opcode.PING:
+            return  # nobody may be there to read the pongs
+        super().recv_frame(frame)
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         self._client.failed(code)
         super().fail(code, reason)
 
 
-def _authority(url: str) -> tuple[str | None, int | None]:
-    """Return host and port of an origin; (None, None) where it has none, as `null`."""
-    parts = urlsplit(url)
+def _field(headers: Headers, name: str) -> str | None:
+    """Return the value of a header, several being one list (RFC 9110, section 5.2); None where it is missing."""
+    values = headers.get_all(name)
+    return ", ".join(values) if values else None
+
+
+def _authority(url: str) -> tuple[str, int | None] | None:
+    """Return host and port of an origin; None where it has none, as `null`."""
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        return None, None
-    return parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme)
+        return None
+    return (host, port or {"http": 80, "https": 443}.get(parts.scheme)) if host else None

@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from antiphon import live
 from antiphon.answer import Answer
-from antiphon.audio import AudioStream
+from antiphon.audio import AudioStream, Decoded
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.messages import (
     AudioChunk,
@@ -107,6 +107,10 @@ Effect = Send | Verify | Open | Close
 
 _UNMARKED_FINAL_AFTER_S: Final = 2.0
 """Silence after which a transcription that no model marks as final is taken to be."""
+_MAX_RESULTS: Final = 64
+"""Results of calls that may wait for the model."""
+_MAX_TRANSCRIPT: Final = 32_768
+"""Characters of one utterance, half an hour of speech; a longer one is cut in two."""
 
 
 class Session:
@@ -123,6 +127,7 @@ class Session:
         self._commands = frozenset(function.name for function in setup.functions)
         self._began_at = self._active_at = now
         self._token_expires_at = float("inf")
+        self._verifying = False
         self._error_times: deque[float] = deque(maxlen=limits.protocol_errors_a_minute)
         self._audio: AudioStream | None = None
         self._uplink = Uplink(limits.uplink_s)
@@ -149,9 +154,7 @@ class Session:
             case Command():
                 return self._command(message, now)
             case Auth(token=token):
-                if self.state is State.NEW:
-                    self.state = State.AUTHENTICATING
-                return [Verify(token)]
+                return self._verify(token, now)
             case _:
                 assert_never(message)
 
@@ -174,6 +177,7 @@ class Session:
 
     def authenticated(self, user_id: str, expires_at: float, now: float) -> list[Effect]:
         """Begin the session, or go on with a renewed token of the same user, until `expires_at`."""
+        self._verifying = False
         if self.state is State.CLOSED:
             return []
         if self.state is State.AUTHENTICATING:
@@ -187,6 +191,7 @@ class Session:
 
     def refused(self, error: GatewayError, now: float) -> list[Effect]:
         """Take the verdict that a token is no good. The token in force is not touched by it."""
+        self._verifying = False
         if self.state in (State.NEW, State.AUTHENTICATING):
             return self._fail(error, now)
         return self._fail(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED), now)
@@ -213,8 +218,8 @@ class Session:
 
     @property
     def answer_full(self) -> bool:
-        """Whether the model should not be read for now: its answer runs too far ahead."""
-        return self._answer.waiting_s >= self._limits.answer_s
+        """Whether the model should not be read for now: its answer or its calls run too far ahead."""
+        return self._answer.waiting_s >= self._limits.answer_s or self._uplink.results >= _MAX_RESULTS
 
     # ---- time
 
@@ -290,6 +295,18 @@ class Session:
             case _:
                 assert_never(event)
 
+    # ---- tokens
+
+    def _verify(self, token: str, now: float) -> list[Effect]:
+        """Have a token verified, one at a time: verifying may wait for a key server."""
+        if self._verifying:
+            text = "Another token is being verified; wait for its answer."
+            return self.reject(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED, text), now)
+        self._verifying = True
+        if self.state is State.NEW:
+            self.state = State.AUTHENTICATING
+        return [Verify(token)]
+
     # ---- audio and typed turns
 
     def _start(self, message: AudioStreamStart, now: float) -> list[Effect]:
@@ -301,28 +318,32 @@ class Session:
         return self._open()
 
     def _chunk(self, message: AudioChunk, now: float) -> list[Effect]:
-        if not self._audio:
+        audio = self._audio
+        if not audio:
             return self._fail(GatewayError(ErrorCode.AUDIO_STREAM_INACTIVE), now)
-        decoded = self._audio.feed(int(message.sequence), message.data)
-        return self._decoded(decoded.pcm, decoded.errors, now)
+        effects = self._decoded(audio.feed(int(message.sequence), message.data), now)
+        if audio.ended:  # by what nobody can decode
+            self._end_audio(now)
+        return effects
 
     def _end(self, now: float) -> list[Effect]:
         if not self._audio:
             return self._fail(GatewayError(ErrorCode.AUDIO_STREAM_INACTIVE), now)
-        decoded = self._audio.flush()
-        self._audio = None
-        effects = self._decoded(decoded.pcm, decoded.errors, now)
-        self._uplink.add(live.AudioEnd(), now)
+        effects = self._decoded(self._audio.flush(), now)
+        self._end_audio(now)
         return effects
 
-    def _decoded(self, pcm: bytes, errors: tuple[GatewayError, ...], now: float) -> list[Effect]:
-        if pcm:
-            self._uplink.add(live.Audio(pcm), now)
+    def _end_audio(self, now: float) -> None:
+        """Tell the model that no more will come, so that it answers what there was."""
+        self._audio = None
+        self._uplink.add(live.AudioEnd(), now)
+
+    def _decoded(self, decoded: Decoded, now: float) -> list[Effect]:
+        if decoded.pcm:
+            self._uplink.add(live.Audio(decoded.pcm), now)
         effects: list[Effect] = []
-        for error in errors:
+        for error in decoded.errors:
             effects += self._fail(error, now)
-            if error.code is ErrorCode.AUDIO_UNSUPPORTED:
-                self._audio = None
         return effects
 
     def _command(self, message: Command, now: float) -> list[Effect]:
@@ -345,7 +366,7 @@ class Session:
         if not utterance.open:
             self._answer.supersede()
         utterance.hear(event, now)
-        if event.final:
+        if event.final or utterance.long:
             return self._finish_utterance(now)
         return [self._result(now, final=False)] if utterance.transcript else []
 
@@ -432,6 +453,11 @@ class Utterance:
     @property
     def transcript(self) -> str:
         return self._text.strip()
+
+    @property
+    def long(self) -> bool:
+        """Whether it is too long to be sent whole again and again."""
+        return len(self._text) > _MAX_TRANSCRIPT
 
     def hear(self, event: live.Heard, now: float) -> None:
         if not self.open:

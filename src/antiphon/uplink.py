@@ -25,18 +25,22 @@ class Uplink:
         self._items: deque[live.LiveInput] = deque()
         self._cost = 0
         self._moved_at = 0.0
+        self.results = 0
+        """Results of calls that wait. The model makes these, so it is the model that must not be read then."""
 
     def add(self, item: live.LiveInput, now: float) -> None:
         if not self._items:
             self._moved_at = now
         self._items.append(item)
         self._cost += _cost(item)
+        self.results += isinstance(item, live.ToolResult)
 
     def take(self, now: float) -> live.LiveInput | None:
         if not self._items:
             return None
         item = self._items.popleft()
         self._cost -= _cost(item)
+        self.results -= isinstance(item, live.ToolResult)
         self._moved_at = now
         return item
 

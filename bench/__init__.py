@@ -1,0 +1,1 @@
+"""Measurements that print. Run from the repository: `make bench`."""

@@ -1,0 +1,377 @@
+"""Hears one conversation: finds the utterances in its audio and has them recognised.
+
+Time is counted in audio, so what is heard does not depend on how fast the audio comes. Only partials,
+and the silence that is assumed where no audio comes at all, go by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from msgspec import Struct
+
+from antiphon.engine.detector import (
+    FRAME_BYTES,
+    FRAME_MS,
+    FRAME_SAMPLES,
+    ONSET_FRAMES,
+    STAY_PROBABILITY,
+    Detector,
+    DetectorModel,
+)
+from antiphon.engine.recognizer import NOTHING, Recognizer, Transcript
+from antiphon.errors import ErrorCode, GatewayError
+
+MAX_BACKLOG_S = 300
+"""Audio that may wait to be heard; 20 s of it are heard in a second."""
+
+MAX_UTTERANCE_S = 300
+"""Someone who talks on for so long gets a final result at the next pause, however short."""
+
+_BYTES_PER_SECOND = 32_000
+
+_PREROLL_FRAMES = 10 + ONSET_FRAMES
+"""320 ms from before speech was noticed, or its first consonant is lost."""
+
+_PAUSE_FRAMES = 7
+"""After 224 ms of silence the text is made, to be ready when the utterance proves to be over."""
+
+_MIN_PIECE_FRAMES = 375
+_MAX_PIECE_FRAMES = 875
+"""The recognizer takes 30 s. After 12 s an utterance is cut at the next pause, after 28 s anywhere."""
+
+_CUT_WINDOW_FRAMES = 250
+_CUT_SMOOTHING_FRAMES = 5
+"""Where there is no pause, the cut comes in the last 8 s, at the quietest 160 ms."""
+
+_FIRST_PARTIAL_FRAMES = 12
+_RETRY_FRAMES = 8
+_PARTIAL_FRAMES = 16
+_PARTIAL_LOAD = 3.0
+"""A partial after 384 ms of speech, every 256 ms until it has a word, then every 512 ms; less often
+where decoding would take more than a third of a core."""
+
+_STARVED_FRAMES = 25
+_TICK_FRAMES = 3
+"""800 ms without audio are as good as silence: a client may mute without saying so. Counted in ticks of
+96 ms, so that a stall of this process does not pass for one."""
+
+_TURN_FRAMES = 8
+"""Frames (2 ms of work) after which other tasks have their turn."""
+
+
+class SpeechStarted(Struct, frozen=True):
+    """An utterance began. `at_ms` counts the audio that was fed to the listener before it."""
+
+    at_ms: int
+
+
+class Partial(Struct, frozen=True):
+    """The whole utterance so far, without what is likely to change."""
+
+    text: str
+    confidence: float
+
+
+class SpeechStopped(Struct, frozen=True):
+    """The utterance is over; its speech ended at `at_ms`. `Final` or `Discarded` follows."""
+
+    at_ms: int
+
+
+class Final(Struct, frozen=True):
+    """The whole utterance."""
+
+    text: str
+    confidence: float
+
+
+class Discarded(Struct, frozen=True):
+    """What seemed an utterance had no words in it."""
+
+
+ListenerEvent = SpeechStarted | Partial | SpeechStopped | Final | Discarded
+
+
+@dataclass
+class _Utterance:
+    """One utterance while it is spoken: text for the pieces cut off, audio for the present one."""
+
+    started_frame: int
+    audio: bytearray
+    probabilities: list[float]
+    voiced: bool = True
+    pieces: list[Transcript] = field(default_factory=list)
+    shown: str = ""
+
+    @property
+    def frames(self) -> int:
+        return len(self.audio) // FRAME_BYTES
+
+    def cut(self, frame: int) -> bytes:
+        """Take the first `frame` frames off the present piece and return their audio."""
+        head = bytes(self.audio[: frame * FRAME_BYTES])
+        del self.audio[: frame * FRAME_BYTES]
+        del self.probabilities[:frame]
+        self.voiced = any(one >= STAY_PROBABILITY for one in self.probabilities)
+        return head
+
+    def quietest_frame(self) -> int:
+        """Return the frame at which a cut does the least harm to words."""
+        first = self.frames - _CUT_WINDOW_FRAMES
+        samples = np.frombuffer(self.audio, np.int16)[first * FRAME_SAMPLES :].astype(np.float64)
+        power = np.square(samples).reshape(-1, FRAME_SAMPLES).mean(axis=1)
+        # Equal voices: where nothing was loud, the detector knows better what is between words.
+        weighted = (power + 1) * np.exp2(np.array(self.probabilities[first:]) * 10)
+        window = np.ones(_CUT_SMOOTHING_FRAMES)
+        smooth = np.convolve(np.log(weighted), window, "valid")
+        return first + int(smooth.argmin()) + _CUT_SMOOTHING_FRAMES // 2
+
+    def with_piece(self, piece: Transcript) -> Transcript:
+        """Return the utterance's transcript, given its present piece's."""
+        pieces = [one for one in (*self.pieces, piece) if one.text]
+        weight = sum(len(one.text) for one in pieces)
+        if not weight:
+            return NOTHING
+        mean = sum(len(one.text) * math.log(one.confidence) for one in pieces) / weight
+        return Transcript(" ".join(one.text for one in pieces), math.exp(mean))
+
+
+class Listener:
+    """The ear of one conversation.
+
+    `on_event` is called with, for each utterance: `SpeechStarted`, any number of `Partial`,
+    `SpeechStopped`, and then `Final` or `Discarded`; only then the next one begins. It runs on the
+    event loop and must not block. The listener's tasks live in `tasks`, where their errors surface;
+    they end with `aclose`.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        detector_model: DetectorModel,
+        on_event: Callable[[ListenerEvent], None],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._recognizer = recognizer
+        self._detector = Detector(detector_model)
+        self._on_event = on_event
+        self._tasks = tasks
+        self._backlog: deque[bytes | None] = deque()
+        self._backlog_bytes = 0
+        self._audio_came = asyncio.Event()
+        self._audio_heard = asyncio.Event()
+        self._rest = bytearray()
+        self._frame = 0
+        self._preroll: deque[bytes] = deque(maxlen=_PREROLL_FRAMES)
+        self._utterance: _Utterance | None = None
+        self._starved_frames = 0
+        self._next_partial_frame = 0
+        self._partial: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[Transcript] | None = None
+        self._listening = tasks.create_task(self._listen())
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that were fed and not heard yet."""
+        return self._backlog_bytes / _BYTES_PER_SECOND
+
+    def feed(self, pcm: bytes) -> None:
+        """Hear audio: 16 kHz mono PCM16, in pieces of any size, at any speed.
+
+        Raises:
+            GatewayError: UPSTREAM_SLOW, more than `MAX_BACKLOG_S` of it wait already; none is taken.
+        """
+        if self.backlog_s > MAX_BACKLOG_S:
+            raise GatewayError(ErrorCode.UPSTREAM_SLOW, "More audio came than can be listened to.")
+        self._backlog.append(pcm)
+        self._backlog_bytes += len(pcm)
+        self._audio_came.set()
+
+    def end(self) -> None:
+        """Take the audio so far for complete: an utterance that is open ends here. More may be fed."""
+        self._backlog.append(None)
+        self._audio_came.set()
+
+    async def caught_up(self, backlog_s: float = 0.0) -> None:
+        """Wait until at most `backlog_s` seconds wait to be heard; with 0.0, until everything was heard,
+        and an `end` has had its `Final` or `Discarded`."""
+        while self.backlog_s > backlog_s or (self._backlog and not backlog_s):
+            self._audio_heard.clear()
+            await self._audio_heard.wait()
+
+    async def aclose(self) -> None:
+        """Stop at once; nothing more is reported."""
+        tasks = [task for task in (self._listening, self._partial, self._settling) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _listen(self) -> None:
+        while True:
+            if not self._backlog:
+                self._audio_came.clear()
+                await self._wait()
+                continue
+            chunk = self._backlog[0]
+            self._starved_frames = 0
+            if chunk is None:
+                await self._end_audio()
+            else:
+                await self._hear(chunk)
+                self._backlog_bytes -= len(chunk)
+            self._backlog.popleft()
+            self._audio_heard.set()
+
+    async def _wait(self) -> None:
+        """Wait for audio; while an utterance is open, count the time without."""
+        if self._utterance is None:
+            await self._audio_came.wait()
+            return
+        try:
+            async with asyncio.timeout(_TICK_FRAMES * FRAME_MS / 1000):
+                await self._audio_came.wait()
+        except TimeoutError:
+            self._starved_frames += _TICK_FRAMES
+            silent_frames = self._detector.silent_frames + self._starved_frames
+            if silent_frames >= _STARVED_FRAMES:
+                await self._finish(self._utterance)
+                self._start_afresh()
+            elif silent_frames >= _PAUSE_FRAMES and self._settling is None:
+                self._settle(self._utterance)
+
+    async def _hear(self, pcm: bytes) -> None:
+        self._rest += pcm
+        while len(self._rest) >= FRAME_BYTES:
+            frame = bytes(self._rest[:FRAME_BYTES])
+            del self._rest[:FRAME_BYTES]
+            await self._hear_frame(frame)
+
+    async def _hear_frame(self, frame: bytes) -> None:
+        self._frame += 1
+        if self._frame % _TURN_FRAMES == 0:
+            await asyncio.sleep(0)
+        probability = self._detector.feed(frame)
+        if self._utterance is None:
+            self._preroll.append(frame)
+            if self._detector.speaking:
+                self._begin()
+        else:
+            await self._go_on(self._utterance, frame, probability)
+
+    def _begin(self) -> None:
+        started_frame = self._frame - ONSET_FRAMES
+        audio = bytearray(b"".join(self._preroll))
+        self._preroll.clear()
+        probabilities = [1.0] * (len(audio) // FRAME_BYTES)
+        self._utterance = _Utterance(started_frame, audio, probabilities)
+        self._next_partial_frame = started_frame + _FIRST_PARTIAL_FRAMES
+        self._on_event(SpeechStarted(started_frame * FRAME_MS))
+
+    async def _go_on(self, utterance: _Utterance, frame: bytes, probability: float) -> None:
+        utterance.audio += frame
+        utterance.probabilities.append(probability)
+        silent_frames = self._detector.silent_frames
+        if silent_frames == 0:
+            utterance.voiced = True
+            self._give_up_settling()
+        if not self._detector.speaking:
+            await self._finish(utterance)
+        elif silent_frames == _PAUSE_FRAMES:
+            await self._pause(utterance)
+        elif utterance.frames >= _MAX_PIECE_FRAMES:
+            await self._cut(utterance, utterance.quietest_frame())
+        elif self._frame >= self._next_partial_frame and self._settling is None:
+            self._show_partial(utterance)
+
+    async def _pause(self, utterance: _Utterance) -> None:
+        if (self._frame - utterance.started_frame) * FRAME_MS >= MAX_UTTERANCE_S * 1000:
+            await self._finish(utterance)
+            self._detector.stop()
+        elif utterance.frames >= _MIN_PIECE_FRAMES:
+            await self._cut(utterance, utterance.frames - _PAUSE_FRAMES // 2)
+        else:
+            self._settle(utterance)
+
+    async def _end_audio(self) -> None:
+        if self._rest:
+            await self._hear(bytes(FRAME_BYTES - len(self._rest)))
+        if self._utterance is not None:
+            await self._finish(self._utterance)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._detector.reset()
+        self._preroll.clear()
+
+    # ---- text
+
+    async def _cut(self, utterance: _Utterance, frame: int) -> None:
+        """Turn the first frames of the present piece into text for good."""
+        self._give_up_partial()
+        self._give_up_settling()
+        head = utterance.cut(frame)
+        utterance.pieces.append(await self._recognizer.transcribe(head, final=True))
+        self._report(utterance, utterance.with_piece(NOTHING))
+
+    async def _finish(self, utterance: _Utterance) -> None:
+        self._utterance = None
+        self._give_up_partial()
+        self._on_event(SpeechStopped((self._frame - self._detector.silent_frames) * FRAME_MS))
+        if self._settling is not None:
+            piece = await self._settling
+            self._settling = None
+        elif utterance.voiced:
+            piece = await self._recognizer.transcribe(bytes(utterance.audio), final=True)
+        else:
+            piece = NOTHING
+        whole = utterance.with_piece(piece)
+        self._on_event(Final(whole.text, whole.confidence) if whole.text else Discarded())
+
+    def _settle(self, utterance: _Utterance) -> None:
+        """Transcribe the present piece as if the utterance were over."""
+        self._give_up_partial()
+        self._give_up_settling()
+        if utterance.voiced:
+            self._settling = self._tasks.create_task(self._transcribe_settled(utterance))
+
+    async def _transcribe_settled(self, utterance: _Utterance) -> Transcript:
+        piece = await self._recognizer.transcribe(bytes(utterance.audio), final=True)
+        self._report(utterance, utterance.with_piece(piece))
+        return piece
+
+    def _show_partial(self, utterance: _Utterance) -> None:
+        if self._recognizer.busy or (self._partial is not None and not self._partial.done()):
+            return
+        self._next_partial_frame = self._frame + (_PARTIAL_FRAMES if utterance.shown else _RETRY_FRAMES)
+        self._partial = self._tasks.create_task(self._transcribe_partial(utterance))
+
+    async def _transcribe_partial(self, utterance: _Utterance) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        piece = await self._recognizer.transcribe(bytes(utterance.audio), final=False)
+        rest_frames = int((clock() - began) * _PARTIAL_LOAD * 1000 / FRAME_MS)
+        self._next_partial_frame = max(self._next_partial_frame, self._frame + rest_frames)
+        # The last word may be half spoken.
+        certain = piece.text.rpartition(" ")[0]
+        self._report(utterance, utterance.with_piece(Transcript(certain, piece.confidence)))
+
+    def _report(self, utterance: _Utterance, whole: Transcript) -> None:
+        if self._utterance is utterance and whole.text and whole.text != utterance.shown:
+            utterance.shown = whole.text
+            self._on_event(Partial(whole.text, whole.confidence))
+
+    def _give_up_partial(self) -> None:
+        if self._partial is not None:
+            self._partial.cancel()
+            self._partial = None
+
+    def _give_up_settling(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None

@@ -1,0 +1,199 @@
+"""`antiphon engine`: loads the models, serves the RPC, and stops in order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import grpc
+
+from antiphon.engine.detector import DetectorModel
+from antiphon.engine.ear import ListenerEar
+from antiphon.engine.listener import Listener, ListenerEvent
+from antiphon.engine.memory import Handles
+from antiphon.engine.models import ModelError, ModelStore, default_directory
+from antiphon.engine.recognizer import Recognizer
+from antiphon.engine.service import Service
+from antiphon.engine.stream import INPUT_RATE_HZ, Ear, OpenEar, Parts, Voice
+from antiphon.engine.synthesizer import Synthesizer
+
+Number = TypeVar("Number", int, float)
+
+DRAIN_S: Final = 3.0
+"""How long the open conversations have from the announcement to the end."""
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of a client: 130 s of audio in one message is more than anybody sends."""
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A second engine on the same port is to fail, not to share it.
+    ("grpc.so_reuseport", 0),
+    # A client whose host has vanished is noticed within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `antiphon engine`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8081, help="port to listen on, 0 for any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--models-dir", type=Path, help="folder of the speech models (default: the user's cache)"
+    )
+    parser.add_argument("--max-conversations", type=_count, default=64, help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--max-connection-s",
+        type=_seconds,
+        default=600.0,
+        help="longest connection in seconds, announced a minute before (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=_count, help="threads that recognise (default: one a core)")
+    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(args))
+
+
+async def _run(args: argparse.Namespace) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if args.exit_with_parent:
+        _watch_parent(lambda: loop.call_soon_threadsafe(stop.set))
+    store = ModelStore(args.models_dir or default_directory())
+    try:
+        # The address first: who connects while the models are loaded is served as soon as they are.
+        server, port = listen(args.host, args.port)
+        async with load_speech(store, args.workers) as (open_ear, voice):
+            parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s)
+            async with serving(server, parts, args.max_conversations):
+                print(f"engine ready on {args.host}:{port}", flush=True)
+                await stop.wait()
+    except (ModelError, CannotListen) as error:
+        print(f"antiphon engine: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@asynccontextmanager
+async def load_speech(store: ModelStore, workers: int | None) -> AsyncIterator[tuple[OpenEar, Voice]]:
+    """Load the models and warm them up.
+
+    Raises:
+        ModelError: a model is missing or damaged.
+    """
+    detector, synthesizer, recognizer = await asyncio.gather(
+        asyncio.to_thread(DetectorModel.load, store),
+        asyncio.to_thread(Synthesizer.load, store),
+        asyncio.to_thread(Recognizer.load, store, workers),
+    )
+    async with recognizer, synthesizer:
+
+        def open_ear(on_event: Callable[[ListenerEvent], None], tasks: asyncio.TaskGroup) -> Ear:
+            return ListenerEar(Listener(recognizer, detector, on_event, tasks))
+
+        await recognizer.transcribe(bytes(2 * INPUT_RATE_HZ), final=True)
+        yield open_ear, synthesizer
+
+
+class CannotListen(Exception):  # noqa: N818 (it reads as what happened)
+    """The address is taken or not of this machine; the text is a sentence."""
+
+
+def listen(host: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """Return a server that listens, 0 for any port, and the port; it serves later.
+
+    Raises:
+        CannotListen: the address cannot be listened on.
+    """
+    try:
+        # gRPC itself prints what is wrong, and raises without saying it.
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        server = grpc.aio.server(options=_OPTIONS)
+        return server, server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it was taken a moment ago"
+        raise CannotListen(f"Port {port} of {host} cannot be listened on: {why}.") from None
+
+
+@asynccontextmanager
+async def serving(server: grpc.aio.Server, parts: Parts, max_conversations: int) -> AsyncIterator[None]:
+    """Serve; on leaving, announce the end, give `DRAIN_S` to what is open, and end."""
+    service = Service(parts, max_conversations)
+    server.add_generic_rpc_handlers((service.handler(),))
+    await server.start()
+    try:
+        yield
+    finally:
+        service.drain(DRAIN_S)
+        # The calls end by themselves after DRAIN_S; what does not is cut off.
+        await server.stop(DRAIN_S + 1)
+
+
+def _watch_parent(gone: Callable[[], object]) -> None:
+    """Call `gone` once standard input is closed, which it is when whoever holds its other end is killed."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        gone()
+
+    # A daemon: nothing else could end its read.
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _port(text: str) -> int:
+    return _number(int, text, 0, 65_535)
+
+
+def _count(text: str) -> int:
+    return _number(int, text, 1, 1_000_000)
+
+
+def _seconds(text: str) -> float:
+    return _number(float, text, 0.1, 1_000_000)
+
+
+def _number(kind: Callable[[str], Number], text: str, least: float, most: float) -> Number:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"must be {least} to {most}")
+    return value

@@ -1,0 +1,251 @@
+"""Speech to text: the model on human speech and on what is none, and who is served when."""
+
+import asyncio
+import time
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.engine.models import ModelDamaged, ModelMissing, ModelStore
+from antiphon.engine.moonshine import ENCODER, TOKENIZER, Moonshine, loop_period, without_loop
+from antiphon.engine.recognizer import NOTHING, Recognizer, Transcript
+from recordings import recording, word_errors
+
+RATE_HZ = 16_000
+
+
+def pcm(samples: np.ndarray) -> bytes:
+    return samples.clip(-32768, 32767).astype("<i2").tobytes()
+
+
+def samples(name: str) -> np.ndarray:
+    return np.frombuffer(recording(name).pcm, "<i2").astype(np.float64)
+
+
+# ---- the model
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize("beams", [1, 4])
+def test_speech_becomes_text_with_confidence(moonshine: Moonshine, beams: int) -> None:
+    said = recording("ps_0870")
+    heard = moonshine.transcribe(said.pcm, Event(), beams)
+    assert word_errors(said.reference, heard.text) == 0
+    assert 0.9 < heard.confidence < 1.0
+
+
+@pytest.mark.speech
+def test_confidence_falls_with_noise(moonshine: Moonshine) -> None:
+    said = samples("ps_0870")
+    noise = np.random.default_rng(1).normal(0, said.std(), len(said))
+    confidence = [
+        moonshine.transcribe(pcm(said + noise * loudness), Event(), 4).confidence for loudness in (0, 0.3, 1)
+    ]
+    assert confidence == sorted(confidence, reverse=True)
+    assert confidence[0] - confidence[-1] > 0.1
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize("gain", [0.05, 1.0, 4.0])
+@pytest.mark.parametrize("margin_ms", [0, 400])
+def test_quiet_loud_and_lonely_speech_is_heard(moonshine: Moonshine, gain: float, margin_ms: int) -> None:
+    margin = np.zeros(margin_ms * RATE_HZ // 1000)
+    said = np.concatenate([margin, samples("ps_goforward") * gain, margin])
+    assert word_errors("go forward ten meters", moonshine.transcribe(pcm(said), Event(), 4).text) == 0
+
+
+TIME = np.arange(8 * RATE_HZ) / RATE_HZ
+NOISE = np.random.default_rng(2).normal(0, 1, len(TIME))
+NO_SPEECH = {
+    "digital silence": TIME * 0,
+    "faint noise": NOISE,
+    "loud noise": NOISE * 8_000,
+    "beating noise": NOISE * 3_000 * (1 + np.sin(8 * np.pi * TIME)),
+    "tone": 10_000 * np.sin(880 * np.pi * TIME),
+    "chord": 6_000 * sum(np.sin(2 * np.pi * hertz * TIME) for hertz in (262, 330, 392)),
+    "siren": 9_000 * np.sin(2 * np.pi * np.cumsum(800 + 400 * np.sin(np.pi * TIME)) / RATE_HZ),
+    "hum": 10_000 * np.sign(np.sin(100 * np.pi * TIME)),
+}
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize("kind", NO_SPEECH)
+@pytest.mark.parametrize("seconds", [0.3, 1, 8])
+def test_what_is_no_speech_is_nothing(moonshine: Moonshine, kind: str, seconds: float) -> None:
+    heard = moonshine.transcribe(pcm(NO_SPEECH[kind][: int(seconds * RATE_HZ)]), Event(), 4)
+    assert heard == NOTHING
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize("size", [0, 2, 100, 3198])
+def test_the_shortest_audio_is_nothing(moonshine: Moonshine, size: int) -> None:
+    assert moonshine.transcribe(recording("ps_0870").pcm[32_000:][:size], Event(), 4) == NOTHING
+
+
+@pytest.mark.speech
+def test_stopping_ends_the_decoding(moonshine: Moonshine) -> None:
+    stop = Event()
+    stop.set()
+    assert moonshine.transcribe(recording("ps_0870").pcm, stop, 4) == NOTHING
+
+
+@pytest.mark.speech
+def test_a_damaged_model_is_refused_before_it_is_loaded(store: ModelStore, tmp_path: Path) -> None:
+    for model in store:
+        if model.task == "recognition":
+            (tmp_path / model.name).symlink_to(store.path(model.name))
+    Moonshine.load(ModelStore(tmp_path))
+    (tmp_path / ENCODER).unlink()
+    data = bytearray(store.read(ENCODER))
+    data[len(data) // 2] ^= 1
+    (tmp_path / ENCODER).write_bytes(data)
+    with pytest.raises(ModelDamaged, match="is damaged"):
+        Recognizer.load(ModelStore(tmp_path))
+    (tmp_path / TOKENIZER).unlink()
+    with pytest.raises(ModelMissing, match="run `antiphon models pull`"):
+        Recognizer.load(ModelStore(tmp_path))
+
+
+# ---- loops
+
+tokens = st.lists(st.integers(3, 9), max_size=40)
+
+
+@given(tokens, st.lists(st.integers(3, 9), min_size=1, max_size=6), st.integers(16, 20))
+def test_a_loop_is_found_and_cut_to_its_first_time(head: list[int], body: list[int], times: int) -> None:
+    looping = head + body * times
+    period = loop_period(looping)
+    assert 0 < period <= len(body)
+    rest = without_loop(looping)
+    assert len(rest) < len(head) + 2 * len(body)
+    assert looping[: len(rest)] == rest
+    assert not loop_period(rest) or rest == head[: len(rest)]
+
+
+@given(tokens)
+def test_what_does_not_loop_is_left_as_it_is(spoken: list[int]) -> None:
+    if not loop_period(spoken):
+        assert without_loop(spoken) == spoken
+
+
+def test_a_phrase_said_three_times_is_no_loop() -> None:
+    assert loop_period([5, 6, 7, 8, 9, 10] * 3) == 0
+    assert loop_period([5] * 15) == 0
+    assert loop_period([5] * 16) == 1
+
+
+# ---- who is served when
+
+
+class Slow:
+    """A model that takes until it is let go, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.stopped: list[bytes] = []
+        self.go_on = Event()
+
+    def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+        self.begun.append(pcm)
+        while not self.go_on.wait(0.001):
+            if stop.is_set():
+                self.stopped.append(pcm)
+                return NOTHING
+        return Transcript(f"{pcm.decode()} {beams}", 0.5)
+
+
+async def begun(model: Slow, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(model.begun) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_partials_are_left_out_when_busy() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        final = tasks.create_task(recognizer.transcribe(b"final", final=True))
+        await begun(model, 1)
+        assert recognizer.busy
+        assert await recognizer.transcribe(b"partial", final=False) == NOTHING
+        model.go_on.set()
+        assert await final == Transcript("final 4", 0.5)
+        assert await recognizer.transcribe(b"partial", final=False) == Transcript("partial 1", 0.5)
+    assert model.begun == [b"final", b"partial"]
+
+
+async def test_a_partial_gives_way_to_a_final() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=2) as recognizer, asyncio.TaskGroup() as tasks:
+        partials = [
+            tasks.create_task(recognizer.transcribe(name, final=False)) for name in (b"first", b"second")
+        ]
+        await begun(model, 2)
+        final = tasks.create_task(recognizer.transcribe(b"final", final=True))
+        assert [await one for one in partials] == [NOTHING, NOTHING]
+        await begun(model, 3)
+        model.go_on.set()
+        assert (await final).text == "final 4"
+
+
+async def test_a_partial_goes_on_beside_a_final_where_there_is_room() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=2) as recognizer, asyncio.TaskGroup() as tasks:
+        partial = tasks.create_task(recognizer.transcribe(b"partial", final=False))
+        final = tasks.create_task(recognizer.transcribe(b"final", final=True))
+        await begun(model, 2)
+        model.go_on.set()
+        assert (await partial).text == "partial 1"
+        assert (await final).text == "final 4"
+
+
+async def test_finals_are_served_in_order() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        finals = [tasks.create_task(recognizer.transcribe(b"%d" % n, final=True)) for n in range(5)]
+        await begun(model, 1)
+        model.go_on.set()
+        assert [(await one).text for one in finals] == [f"{n} 4" for n in range(5)]
+    assert model.begun == [b"%d" % n for n in range(5)]
+
+
+async def test_cancelling_stops_the_decoding_and_frees_its_place() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer:
+        cancelled = asyncio.create_task(recognizer.transcribe(b"cancelled", final=True))
+        await begun(model, 1)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert not recognizer.busy
+        model.go_on.set()
+        await recognizer.transcribe(b"next", final=True)
+    assert model.begun == [b"cancelled", b"next"]
+
+
+async def test_an_error_of_the_model_comes_back_and_frees_its_place() -> None:
+    class Broken:
+        def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+            raise RuntimeError("no memory")
+
+    async with Recognizer(Broken(), workers=1) as recognizer:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no memory"):
+                await recognizer.transcribe(b"", final=True)
+        assert not recognizer.busy
+
+
+async def test_the_event_loop_goes_on_while_something_is_decoded() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(recognizer.transcribe(b"final", final=True))
+        await begun(model, 1)
+        start = time.monotonic()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        assert time.monotonic() - start < 5
+        model.go_on.set()

@@ -1,0 +1,157 @@
+"""A whole gateway in the test's event loop: real sockets before and behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from msgspec.structs import replace
+
+from antiphon import commands
+from antiphon.admission import Admission
+from antiphon.auth import AuthConfig, TokenVerifier, mint
+from antiphon.bridge import Authenticate, Bridge, Connection
+from antiphon.clock import Clock, epoch_clock
+from antiphon.gemini import Gemini, Upstream
+from antiphon.live import Setup
+from antiphon.server import About, Server
+from antiphon.session import Limits, Session
+from fake_gemini import FakeGemini, Script, attentive, fake_gemini
+
+SECRET = "a secret of this test suite, long enough for HS256"
+
+
+class Gateway:
+    """A running gateway, its parts in reach."""
+
+    def __init__(
+        self, server: Server, port: int, gemini: Gemini, upstream: FakeGemini, admission: Admission
+    ) -> None:
+        self.server = server
+        self.port = port
+        self.gemini = gemini
+        self.upstream = upstream
+        self.admission = admission
+        self.bridges: list[Bridge] = []
+        self.connections: list[Connection] = []
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def token(self, user: str = "alice", ttl_s: float = 60) -> str:
+        return mint(SECRET, user, ttl_s, time.time())
+
+    async def deserted(self) -> None:
+        """Wait until no session and no conversation is left."""
+        async with asyncio.timeout(10):
+            while self.admission.sessions or self.upstream.open:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_gateway(
+    script: Script = attentive,
+    *,
+    max_streams: int | None = None,
+    limits: Limits | None = None,
+    max_sessions: int = 1000,
+    per_user: int = 1000,
+    origins: frozenset[str] = frozenset(),
+    max_connections: int = 2000,
+    auth: AuthConfig | None = None,
+    authenticate: Authenticate | None = None,
+    clock: Clock | None = None,
+    **upstream: Any,
+) -> AsyncIterator[Gateway]:
+    """Run a gateway; when it has stopped, nothing of it may be left and nothing may have gone wrong in it."""
+    clock = clock or epoch_clock()
+    setup = Setup("en-US", "", commands.load())
+    admission = Admission(max_sessions, per_user)
+    with faultless():
+        async with AsyncExitStack() as stack:
+            verifier = TokenVerifier(auth or AuthConfig(secret=SECRET))
+            stack.push_async_callback(verifier.aclose)
+            model = await stack.enter_async_context(fake_gemini(script, max_streams))
+            settings = replace(
+                Upstream(model.target, tls=False, api_key="the-key", backoff_s=0.01), **upstream
+            )
+            gemini = Gemini(settings)
+            stack.push_async_callback(gemini.aclose)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            watch = tasks.create_task(gemini.watch())
+            stack.callback(watch.cancel)
+
+            def make_bridge(connection: Connection) -> Bridge:
+                bridge = Bridge(
+                    Session(secrets.token_urlsafe(18), setup, limits or Limits(), clock()),
+                    connection,
+                    authenticate=authenticate or verifier.verify,
+                    admission=admission,
+                    connect=gemini.connect,
+                    clock=clock,
+                )
+                gateway.bridges.append(bridge)
+                gateway.connections.append(connection)
+                return bridge
+
+            server = Server(
+                make_bridge,
+                ready=lambda: gemini.ready,
+                about=About("a fake"),
+                origins=origins,
+                max_connections=max_connections,
+            )
+            port = await server.start("127.0.0.1", 0)
+            gateway = Gateway(server, port, gemini, model, admission)
+            before = asyncio.all_tasks()
+            stack.push_async_callback(_all_gone, gateway, before)
+            stack.push_async_callback(server.stop)
+            yield gateway
+
+
+async def _all_gone(gateway: Gateway, before: set[asyncio.Task[Any]]) -> None:
+    """Check that what began with the clients ended with them."""
+    await gateway.deserted()
+    assert gateway.admission.sessions == 0
+    async with asyncio.timeout(10):
+        while left := {task for task in asyncio.all_tasks() - before if _is_ours(task)}:
+            await asyncio.sleep(0.01)
+    assert not left
+
+
+def _is_ours(task: asyncio.Task[Any]) -> bool:
+    return "antiphon" in str(task.get_coro())
+
+
+@contextmanager
+def faultless() -> Iterator[None]:
+    """Fail the test if a traceback is logged or the event loop is handed an exception."""
+    faults: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # grpc's own are about the fake model, which the gateway leaves in the middle of a word.
+            if record.exc_info and not record.name.startswith("grpc"):
+                faults.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # grpc.aio wakes every loop of the process, those of other tests too, and they find nothing.
+        if "PollerCompletionQueue" not in context["message"]:
+            faults.append(repr(context))
+
+    loop = asyncio.get_running_loop()
+    collector = Collector()
+    logging.getLogger().addHandler(collector)
+    loop.set_exception_handler(note)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(collector)
+        loop.set_exception_handler(None)
+    assert not faults

@@ -1,0 +1,461 @@
+"""`antiphon talk` against a real WebSocket server, and the rule by which it knows that an answer is over."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import pytest
+
+from antiphon.audio import AudioStream
+from antiphon.client import Closed
+from antiphon.messages import AudioResponse, AudioStreamEnd, AuthSuccess, RecognitionResult
+from antiphon.talk import TalkError, Turn, add_arguments, run, talk
+from audio_samples import SPEECH, speech, tone, write_wav
+from scripted_gateway import Peer, Script, scripted_gateway
+
+FILE = SPEECH / "ps_goforward.wav"
+
+
+def arguments(*words: str | Path, token: str | None = "a token") -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args([str(word) for word in words])
+    args.token = token
+    return args
+
+
+async def answering(peer: Peer) -> None:
+    """Hear a stream, and answer it."""
+    await peer.accept()
+    await peer.hear()
+    await peer.result("go", final=False)
+    await peer.result("go forward")
+    await peer.answer("Going ")
+    await peer.answer("forward.")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for less long than is sensible on a network."""
+    monkeypatch.setattr(Turn, "SILENCE_S", 0.4)
+    monkeypatch.setattr(Turn, "SETTLE_S", 0.3)
+    monkeypatch.setattr(Turn, "TAIL_S", 0.2)
+
+
+class TestTurn:
+    @staticmethod
+    def piece(duration_ms: float) -> AudioResponse:
+        return AudioResponse(timestamp=0, data=b"", format="", duration=duration_ms, text="", language="en")
+
+    @staticmethod
+    def result(transcript: str, *, final: bool = True, command: str | None = None) -> RecognitionResult:
+        named = {} if command is None else {"command": command}
+        return RecognitionResult(timestamp=0, transcript=transcript, confidence=0.0, is_final=final, **named)
+
+    def test_open_while_speech_is_sent(self) -> None:
+        turn = Turn()
+        turn.receive(self.result("hello"), 1)
+        turn.receive(self.piece(100), 2)
+        assert turn.deadline is None
+
+    def test_silence(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        assert turn.deadline == 18
+        assert turn.complaint("it") == "Nothing was recognised in it."
+        assert Turn(behind_s=5).deadline is None
+        turn = Turn(behind_s=5)
+        turn.end(10)
+        assert turn.deadline == 23
+
+    def test_an_answer_is_waited_for_and_played_out(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        turn.receive(self.result("hello", final=False), 11)
+        assert turn.deadline == 19
+        turn.receive(self.result("hello"), 12)
+        assert turn.deadline == 20
+        assert turn.complaint("it") == "No answer came to it."
+        turn.receive(self.piece(2000), 13)
+        turn.receive(self.piece(3000), 13.5)
+        assert turn.deadline == 13 + 5 + 1
+        assert turn.complaint("it") is None
+
+    def test_a_pause_in_the_answer(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        turn.receive(self.piece(100), 11)
+        turn.receive(self.piece(100), 12)
+        assert turn.deadline == pytest.approx(12 + 0.1 + 1)
+
+    def test_all_before_the_end_of_speech(self) -> None:
+        turn = Turn()
+        turn.receive(self.result("hello"), 3)
+        turn.receive(self.piece(500), 4)
+        turn.end(10)
+        assert turn.deadline == 10 + 3
+
+    def test_an_answer_still_playing_at_the_end_of_speech(self) -> None:
+        turn = Turn()
+        turn.receive(self.result("hello"), 3)
+        turn.receive(self.piece(9000), 4)
+        turn.end(10)
+        assert turn.deadline == 13 + 3
+
+    def test_a_second_utterance_after_the_first_answer(self) -> None:
+        turn = Turn()
+        turn.receive(self.result("hello"), 3)
+        turn.receive(self.piece(500), 4)
+        turn.receive(self.result("and", final=False), 9)
+        turn.end(10)
+        assert turn.deadline == 18
+        turn.receive(self.result("and more"), 11)
+        assert turn.deadline == 19
+        turn.receive(self.piece(500), 12)
+        assert turn.deadline == 12.5 + 1
+
+    def test_a_final_result_sent_again_with_its_command_awaits_no_other_answer(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        turn.receive(self.result("next"), 11)
+        turn.receive(self.piece(500), 12)
+        turn.receive(self.result("next", command="next"), 12.1)
+        assert turn.deadline == 12.5 + 1
+        turn.receive(self.result("other", command="other"), 12.2)
+        assert turn.deadline == 12.5 + 8
+
+    def test_what_says_nothing_of_an_answer(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        turn.receive(AuthSuccess(timestamp=0, session_id="", user_id=""), 15)
+        assert turn.deadline == 18
+
+
+@pytest.mark.usefixtures("quick")
+class TestTalk:
+    async def said(self, script: Script, *words: str | Path) -> int:
+        async with scripted_gateway(script) as url:
+            return await talk(arguments(*words, "--url", url))
+
+    async def test_results_are_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert await self.said(answering, FILE, "--fast") == 0
+        assert capsys.readouterr() == ("You: go forward\nAntiphon: Going forward.\n", "")
+
+    @pytest.mark.parametrize("format_", ["LINEAR16", "FLAC"])
+    @pytest.mark.parametrize("rate_hz", [8000, 16_000, 44_100])
+    async def test_every_sample_arrives(self, format_: str, rate_hz: int, tmp_path: Path) -> None:
+        pcm = tone(rate_hz, rate_hz * 2 + 77)
+        heard = b""
+        peers = []
+
+        async def script(peer: Peer) -> None:
+            nonlocal heard
+            peers.append(peer)
+            await peer.accept()
+            heard = await peer.hear()
+            await peer.answer("Yes.")
+
+        file = write_wav(tmp_path / "a.wav", pcm, rate_hz)
+        assert await self.said(script, file, "--fast", "--format", format_, "--language", "de-AT") == 0
+        start, first, *_, end = peers[0].received[1:]
+        assert start["config"] == {"sampleRate": rate_hz, "format": format_, "language": "de-AT"}
+        assert end["duration"] == pytest.approx(2000 + 77_000 / rate_hz)
+        assert first["sequence"] == 0
+        decoded = AudioStream("FLAC", rate_hz) if format_ == "FLAC" else AudioStream("LINEAR16", rate_hz)
+        plain = AudioStream("LINEAR16", rate_hz)
+        assert decoded.feed(0, heard).pcm + decoded.flush().pcm == plain.feed(0, pcm).pcm + plain.flush().pcm
+
+    async def test_real_time(self, tmp_path: Path) -> None:
+        arrivals: list[float] = []
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            while not isinstance(await peer.receive(), AudioStreamEnd):
+                arrivals.append(time.monotonic())
+            arrivals.append(time.monotonic())
+            await peer.answer("Yes.")
+
+        begin = time.monotonic()
+        assert await self.said(script, write_wav(tmp_path / "a.wav", speech()[:32_000])) == 0
+        assert len(arrivals) == 1 + 10 + 1
+        assert arrivals[-1] - begin >= 1.0, "not faster than it is spoken"
+        # Each is late by what the machine is, and the next makes up for it.
+        assert all(at - begin >= 0.1 * number for number, at in enumerate(arrivals[1:-1], 1))
+
+    async def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            pretty = {"type": "recognition_result", "timestamp": 1, "transcript": "a\nb", "confidence": 0}
+            await peer.socket.send(json.dumps({**pretty, "isFinal": True}, indent=2))
+            await peer.fail("AUDIO_CORRUPT", "A little.")
+            await peer.answer("Yes.")
+
+        assert await self.said(script, FILE, "--fast", "--json") == 0
+        out, err = capsys.readouterr()
+        printed = [json.loads(line) for line in out.splitlines()]
+        assert [message["type"] for message in printed] == [
+            "auth_success",
+            "recognition_result",
+            "error",
+            "audio_response",
+        ]
+        assert printed[1]["transcript"] == "a\nb"
+        assert err == "antiphon: A little. (AUDIO_CORRUPT)\n"
+
+    async def test_files_are_turns_of_one_conversation(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        peers = []
+
+        async def script(peer: Peer) -> None:
+            peers.append(peer)
+            await peer.accept()
+            for number, rate_hz in enumerate((24_000, 16_000)):
+                await peer.hear()
+                await peer.result(f"words {number}")
+                await peer.answer(f"Answer {number}.", 300, rate_hz)
+
+        first = write_wav(tmp_path / "first.wav", speech()[:16_000])
+        second = write_wav(tmp_path / "second.wav", speech()[:16_000], 8000)
+        assert await self.said(script, first, second, "--fast", "--save", tmp_path / "to" / "here") == 0
+        assert len(peers) == 1
+        sequences = [message.get("sequence") for message in peers[0].received]
+        assert sequences.count(0) == 2, "each is a stream of its own"
+        assert capsys.readouterr().out.splitlines() == [
+            "You: words 0",
+            "Antiphon: Answer 0.",
+            "You: words 1",
+            "Antiphon: Answer 1.",
+        ]
+        for name, rate_hz in (("first", 24_000), ("second", 16_000)):
+            with wave.open(str(tmp_path / "to" / "here" / f"{name}.answer.wav"), "rb") as file:
+                parameters = (
+                    file.getframerate(),
+                    file.getnframes(),
+                    file.getnchannels(),
+                    file.getsampwidth(),
+                )
+            assert parameters == (rate_hz, rate_hz * 3 // 10, 1, 2)
+
+    async def test_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.result("next\x1b[2J", command="next")
+            await peer.answer("Done. ")
+            await peer.result("slower")
+            await peer.answer("Slower.")
+            await peer.result("slower", command="slower")
+
+        assert await self.said(script, FILE, "--fast") == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "You: next [2J [next]",
+            "Antiphon: Done.",
+            "You: slower",
+            "[slower]",
+            "Antiphon: Slower.",
+        ]
+
+    async def test_silence(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.hear()
+            await peer.result("words")
+
+        file = SPEECH / "ps_0880.wav"
+        assert await self.said(script, FILE, file, "--fast") == 1
+        assert capsys.readouterr() == (
+            "You: words\n",
+            f"antiphon: Nothing was recognised in {FILE.name}.\nantiphon: No answer came to {file.name}.\n",
+        )
+
+    async def test_closed_while_speaking(self) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.receive()
+            await peer.fail("SERVER_DRAINING", "Going.", 1001)
+
+        with pytest.raises(Closed, match=r"^The gateway closed the connection: Going.$"):
+            await self.said(script, FILE)
+
+    async def test_token_expired_while_listening(self) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.fail("AUTH_TOKEN_EXPIRED", "Expired.", 4440)
+
+        with pytest.raises(TalkError, match="refused the token; get a new one with"):
+            await self.said(script, FILE, "--fast")
+
+    async def test_answers_that_cannot_be_saved(self, tmp_path: Path) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            piece = {"data": "", "format": format_, "duration": 1, "text": "", "language": "en"}
+            await peer.send("audio_response", **piece)
+
+        for format_ in ("audio/opus", "audio/pcm", "audio/pcm;rate=fast", ""):
+            with pytest.raises(TalkError, match=f"The answer comes as {format_}, which cannot be saved"):
+                await self.said(script, FILE, "--fast", "--save", tmp_path)
+        blocked = tmp_path / "file"
+        blocked.touch()
+        with pytest.raises(TalkError, match=r"ps_goforward.answer.wav cannot be written: Not a directory\."):
+            await self.said(answering, FILE, "--fast", "--save", blocked / "below")
+
+
+class TestRun:
+    """The exit status, and a sentence in place of a traceback."""
+
+    async def test_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Turn, "TAIL_S", 0.1)
+        async with scripted_gateway(answering) as url:
+            assert await asyncio.to_thread(run, arguments(FILE, "--url", url, "--fast")) == 0
+
+    async def test_token_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.receive()
+            await peer.fail("AUTH_TOKEN_INVALID", "No.", 4401)
+
+        async with scripted_gateway(script) as url:
+            assert await asyncio.to_thread(run, arguments(FILE, "--url", url)) == 1
+        hint = "get a new one with `antiphon token --user NAME`."
+        assert capsys.readouterr() == ("", f"antiphon: The gateway at {url} refused the token; {hint}\n")
+
+    def test_no_token(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(arguments(FILE, token=None)) == 1
+        assert capsys.readouterr().err.startswith("antiphon: There is no token: give --token, ")
+
+    def test_no_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(arguments("missing.wav")) == 1
+        assert capsys.readouterr().err == "antiphon: missing.wav cannot be read: No such file or directory.\n"
+
+    async def test_no_gateway(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async with scripted_gateway(answering) as url:
+            pass
+        assert await asyncio.to_thread(run, arguments(FILE, "--url", url)) == 1
+        assert capsys.readouterr().err == f"antiphon: Nothing listens at {url}; is the gateway running?\n"
+
+    def test_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("ANTIPHON_URL", raising=False)
+        monkeypatch.delenv("ANTIPHON_TOKEN", raising=False)
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        args = parser.parse_args(["a"])
+        assert (args.url, args.token, args.language) == ("ws://127.0.0.1:8080/ws", None, "en-US")
+        monkeypatch.setenv("ANTIPHON_URL", "ws://there/ws")
+        monkeypatch.setenv("ANTIPHON_TOKEN", "mine")
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        args = parser.parse_args(["a"])
+        assert (args.url, args.token) == ("ws://there/ws", "mine")
+
+
+PROGRAM = """
+import argparse, sys
+from antiphon.talk import Turn, add_arguments, run
+Turn.TAIL_S = 0.3
+parser = argparse.ArgumentParser()
+add_arguments(parser)
+sys.exit(run(parser.parse_args()))
+"""
+
+
+class TestTerminal:
+    @staticmethod
+    def command(url: str, *words: str) -> list[str]:
+        return [sys.executable, "-c", PROGRAM, str(FILE), "--url", url, "--token", "a token", *words]
+
+    @staticmethod
+    async def shown(terminal: int, process: asyncio.subprocess.Process) -> str:
+        """Return what a terminal got by the end of the program."""
+        output = bytearray()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(terminal, lambda: output.extend(os.read(terminal, 65_536)))
+        assert await process.wait() == 0
+        await asyncio.sleep(0)
+        loop.remove_reader(terminal)
+        return output.decode()
+
+    async def test_partial_results_are_replaced_in_place(self) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            for word in ("go", "go for"):
+                await peer.result(word, final=False)
+                await asyncio.sleep(0.4)
+            await peer.hear()
+            await peer.result("go forward")
+            await peer.answer("Going.", 500)
+
+        master, slave = pty.openpty()
+        async with scripted_gateway(script) as url:
+            process = await asyncio.create_subprocess_exec(
+                *self.command(url),
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env={**os.environ, "TERM": "xterm"},
+            )
+            os.close(slave)
+            output = await self.shown(master, process)
+        os.close(master)
+        assert (
+            output.index("You: go for") < output.index("You: go forward") < output.rindex("Antiphon: Going.")
+        )
+        assert FILE.name in output, "a progress bar"
+        assert "\x1b[1A" in output, "the cursor goes up to write over what was provisional"
+        assert "\x1b[?25h" in output, "and is shown again"
+
+    async def test_a_pipe_gets_final_results_only(self) -> None:
+        master, slave = pty.openpty()
+        async with scripted_gateway(answering) as url:
+            process = await asyncio.create_subprocess_exec(
+                *self.command(url, "--fast"), stdout=subprocess.PIPE, stderr=slave
+            )
+            os.close(slave)
+            assert process.stdout is not None
+            screen, out = await asyncio.gather(self.shown(master, process), process.stdout.read())
+        os.close(master)
+        assert out == b"You: go forward\nAntiphon: Going forward.\n"
+        assert FILE.name in screen
+
+    async def test_interrupted(self) -> None:
+        begun = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.receive()
+            begun.set()
+
+        async with scripted_gateway(script) as url:
+            process = await asyncio.create_subprocess_exec(
+                *self.command(url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            await begun.wait()
+            process.send_signal(signal.SIGINT)
+            assert await process.communicate() == (b"", b"")
+            assert process.returncode == 130
+
+    async def test_a_reader_that_leaves(self) -> None:
+        """`antiphon talk --json | head -1`: the command line turns this error into silence."""
+        reader, writer = os.pipe()
+        async with scripted_gateway(answering) as url:
+            os.close(reader)
+            process = await asyncio.create_subprocess_exec(
+                *self.command(url, "--fast", "--json"), stdout=writer, stderr=subprocess.PIPE
+            )
+            os.close(writer)
+            _, err = await process.communicate()
+        assert err.strip().splitlines()[-1].startswith(b"BrokenPipeError")
+        assert b"ExceptionGroup" not in err
