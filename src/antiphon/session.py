@@ -35,6 +35,7 @@ from antiphon.messages import (
     error_message,
 )
 from antiphon.uplink import Uplink
+from antiphon.utterance import Utterance
 
 
 class State(Enum):
@@ -105,12 +106,8 @@ class Close(Struct, frozen=True):
 Effect = Send | Verify | Open | Close
 
 
-_UNMARKED_FINAL_AFTER_S: Final = 2.0
-"""Silence after which a transcription that no model marks as final is taken to be."""
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
-_MAX_TRANSCRIPT: Final = 32_768
-"""Characters of one utterance, half an hour of speech; a longer one is cut in two."""
 
 
 class Session:
@@ -439,48 +436,6 @@ class Session:
             self._answer.drop()
             effects.append(Close(code, error.code.value))
         return effects
-
-
-class Utterance:
-    """What the user is saying, or said last."""
-
-    def __init__(self) -> None:
-        self.open = False
-        self.confidence = 0.0
-        self.final_at = float("inf")
-        self._text = ""
-
-    @property
-    def transcript(self) -> str:
-        return self._text.strip()
-
-    @property
-    def long(self) -> bool:
-        """Whether it is too long to be sent whole again and again."""
-        return len(self._text) > _MAX_TRANSCRIPT
-
-    def hear(self, event: live.Heard, now: float) -> None:
-        if not self.open:
-            self.open, self._text, self.confidence = True, "", 0.0
-        if event.whole is None:
-            self._text += event.text
-            self.final_at = now + _UNMARKED_FINAL_AFTER_S
-        else:
-            # An engine that gives the whole also marks the final: no timer may cut it in two.
-            self._text = event.whole
-            self.final_at = float("inf")
-        self.confidence = event.confidence or self.confidence
-
-    def typed(self, text: str) -> None:
-        """Let a command that is recognised next refer to what was typed."""
-        if not self.open:
-            self._text, self.confidence = text, 0.0
-
-    def finish(self) -> bool:
-        """End the utterance; return whether a final result is still to be said."""
-        told, self.open = self.open, False
-        self.final_at = float("inf")
-        return told and bool(self.transcript)
 
 
 def _ms(now: float) -> int:

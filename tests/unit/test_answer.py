@@ -132,3 +132,24 @@ def test_every_byte_once_and_at_most_250_ms_ahead(parts: list[bytes], rate_hz: i
         heard_until = max(heard_until, at) + piece.duration_s
         assert heard_until - at <= LEAD_S + 1e-6
     assert answer.waiting_s == 0
+
+
+def test_text_without_end_goes_out_before_the_turn_does() -> None:
+    answer = Answer()
+    for _ in range(100):
+        answer.add_text("word " * 20)
+    waiting = play_out(answer, 0.0)
+    assert len(waiting) > 1
+    answer.end()
+    assert "".join(piece.text for _, piece in waiting + play_out(answer, 0.0)) == "word " * 2000
+
+
+def test_small_blobs_are_joined_while_they_wait_and_text_starts_a_new_piece() -> None:
+    answer = Answer()
+    answer.add_text("One.")
+    for _ in range(10):
+        answer.add_audio(SECOND[:960], 24_000)
+    answer.add_text("Two.")
+    answer.add_audio(SECOND[:960], 24_000)
+    pieces = [(piece.text, round(piece.duration_ms)) for _, piece in play_out(answer, 0.0)]
+    assert pieces == [("One.", 100), ("", 100), ("Two.", 20)]
