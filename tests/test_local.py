@@ -53,7 +53,10 @@ async def gone(process: psutil.Process) -> bool:
     return False
 
 
-async def test_without_models_it_fails_with_the_engines_own_sentence(tmp_path: Path) -> None:
+async def test_without_models_it_fails_with_the_engines_own_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MAX_FAILED_STARTS", 2)
     engine = EngineProcess(models_dir=tmp_path)
     with pytest.raises(EngineFailed, match="antiphon models pull"):
         await engine.run()

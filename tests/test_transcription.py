@@ -11,7 +11,7 @@ ServerMessage = generative_service.BidiGenerateContentServerMessage.pb()
 
 hypotheses = st.builds(
     Hypothesis,
-    whole=st.text(max_size=300),
+    whole=st.none() | st.text(max_size=300),
     confidence=st.floats(0.0, 1.0, width=32),
     final=st.booleans(),
 )

@@ -22,7 +22,7 @@ MAX_UNREAD_BYTES: Final = 1024 * 1024
 """What may wait in the socket for a client that does not read: 15 s of paced answer audio."""
 
 _TIMER_SLACK_S: Final = 0.002
-"""uvloop counts time in whole milliseconds. A timer that fires early would fire again and again until it is due."""
+"""uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 Frame = bytes | bytearray | memoryview
 

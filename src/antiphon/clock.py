@@ -1,4 +1,4 @@
-"""The one clock: seconds since the epoch that never go back, so that they time things as well as date them."""
+"""The one clock: seconds since the epoch that never go back, so that they time things and date them alike."""
 
 from __future__ import annotations
 

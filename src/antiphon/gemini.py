@@ -183,6 +183,7 @@ class _Stream:
         """Send the set-up and wait until it is acknowledged."""
         try:
             async with asyncio.timeout(timeout_s):
+                await self._watched(self._call.wait_for_connection())
                 await self._write(setup)
                 while not (await self._read()).HasField("setup_complete"):
                     pass
@@ -202,14 +203,7 @@ class _Stream:
         self._call.cancel()
 
     async def _read(self) -> Any:
-        try:
-            data = await self._call.read()
-        except grpc.aio.AioRpcError:
-            data = grpc.aio.EOF
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            data = grpc.aio.EOF
+        data = await self._watched(self._finished(self._call.read()))
         if data is grpc.aio.EOF:
             raise await self._failure()
         try:
@@ -218,16 +212,32 @@ class _Stream:
             raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
 
     async def _write(self, message: Any) -> None:
+        await self._watched(self._finished(self._call.write(message)))
+
+    async def _watched(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Await an operation of the RPC, and raise what the RPC has ended with if that ends it."""
         try:
-            await self._call.write(message)
+            return await operation
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-        else:
-            return
         raise await self._failure()
+
+    async def _finished(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Await an operation of the RPC. When cancelled, cancel the RPC, which ends the operation.
+
+        An operation that is cancelled itself never frees its message: 5 KiB a session (grpcio 1.85).
+        """
+        task = asyncio.ensure_future(operation)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                self._call.cancel()
+                await asyncio.wait([task])
+            raise
 
     async def _failure(self) -> GatewayError:
         """Return what the RPC ended with; after a write that failed it may still be on its way."""
@@ -354,7 +364,7 @@ def _is_cancelled() -> bool:
 def _keep_status(kept: asyncio.Future[grpc.aio.AioRpcError], call: Any) -> None:
     """Keep the status that an RPC ends with.
 
-    grpc.aio puts a status of its own in its place when a write fails for that end, be it there already or not.
+    grpc.aio puts a status of its own in its place when a write fails for that end, before it or after.
     """
     code, details = _at_once(call.code()), _at_once(call.details())
     if details != _WRITE_FAILED and not kept.done():

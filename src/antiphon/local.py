@@ -10,6 +10,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -93,7 +94,8 @@ class EngineProcess:
     async def _run_once(self) -> str:
         """Start the engine and wait for its end; return what ended it."""
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "antiphon.engine", "--exit-with-parent"),
+            # -P: what lies in the folder where the gateway was started is none of the engine's modules.
+            *(sys.executable, "-P", "-m", "antiphon.engine", "--exit-with-parent"),
             *("--host", _HOST, "--port", str(self._port), *self._arguments),
             stdin=PIPE,
             stdout=PIPE,
@@ -125,7 +127,7 @@ class EngineProcess:
             waited_s = loop.time() - began
             if waited_s >= READY_TIMEOUT_S:
                 self._said = f"The engine was not ready after {READY_TIMEOUT_S:.0f} s."
-                process.kill()
+                _kill(process)
                 return
             try:
                 async with asyncio.timeout(min(_PROGRESS_EVERY_S, READY_TIMEOUT_S - waited_s)):
@@ -153,15 +155,21 @@ async def _stop(process: Process) -> None:
     if process.returncode is not None:
         return
     try:
-        process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            process.terminate()
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
         _log.warning("The engine did not stop within %.0f s and is killed.", STOP_TIMEOUT_S)
     finally:
         if process.returncode is None:
-            process.kill()
+            _kill(process)
             await process.wait()
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 async def _read_line(reader: asyncio.StreamReader) -> str:

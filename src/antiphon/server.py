@@ -387,7 +387,7 @@ class _WebSocket(ServerProtocol):
 
 
 def _field(headers: Headers, name: str) -> str | None:
-    """Return the value of a header, several being one list (RFC 9110, section 5.2); None where it is missing."""
+    """Return a header's value, several being one list (RFC 9110, section 5.2); None where it is missing."""
     values = headers.get_all(name)
     return ", ".join(values) if values else None
 

@@ -25,33 +25,31 @@ _FIXED32: Final = 5
 
 
 class Hypothesis(NamedTuple):
-    """What the engine takes an utterance to be at this moment."""
+    """What an engine takes an utterance to be at this moment; `whole` is None where it tells deltas alone."""
 
-    whole: str
+    whole: str | None
     confidence: float
     final: bool
 
 
 def encode(hypothesis: Hypothesis) -> bytes:
     """Return the private fields, for `MergeFromString` into a transcription."""
-    whole = hypothesis.whole.encode()
-    return b"".join(
-        (
-            _varint(CONFIDENCE_FIELD << 3 | _FIXED32),
-            struct.pack("<f", hypothesis.confidence),
-            _varint(FINAL_FIELD << 3 | _VARINT),
-            b"\x01" if hypothesis.final else b"\x00",
-            _varint(WHOLE_FIELD << 3 | _LENGTH_DELIMITED),
-            _varint(len(whole)),
-            whole,
-        )
-    )
+    fields = [
+        _varint(CONFIDENCE_FIELD << 3 | _FIXED32),
+        struct.pack("<f", hypothesis.confidence),
+        _varint(FINAL_FIELD << 3 | _VARINT),
+        b"\x01" if hypothesis.final else b"\x00",
+    ]
+    if hypothesis.whole is not None:
+        whole = hypothesis.whole.encode()
+        fields += [_varint(WHOLE_FIELD << 3 | _LENGTH_DELIMITED), _varint(len(whole)), whole]
+    return b"".join(fields)
 
 
 def decode(transcription: Message) -> Hypothesis | None:
     """Return what the private fields of a transcription say; None where it has none or they make no sense."""
     whole: str | None = None
-    confidence, final = 0.0, False
+    confidence, final, known = 0.0, False, False
     fields = UnknownFieldSet(transcription)
     for index in range(len(fields)):
         field = fields[index]
@@ -65,7 +63,10 @@ def decode(transcription: Message) -> Hypothesis | None:
                 whole = field.data.decode()
             except UnicodeDecodeError:
                 return None
-    if whole is None or not 0.0 <= confidence <= 1.0:
+        else:
+            continue
+        known = True
+    if not known or not 0.0 <= confidence <= 1.0:
         return None
     return Hypothesis(whole, confidence, final)
 

@@ -26,7 +26,7 @@ class Uplink:
         self._cost = 0
         self._moved_at = 0.0
         self.results = 0
-        """Results of calls that wait. The model makes these, so it is the model that must not be read then."""
+        """Results of calls that wait. The model causes them, so it is the model that must not be read."""
 
     def add(self, item: live.LiveInput, now: float) -> None:
         if not self._items:

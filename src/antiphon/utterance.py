@@ -41,7 +41,7 @@ class Utterance:
             self._text += event.text
             self.final_at = now + _UNMARKED_FINAL_AFTER_S
         else:
-            # An engine that gives the whole also marks the final: no timer may cut it in two.
+            # An engine that gives the whole also marks the final: a timer would tell the beginning twice.
             self._text = event.whole
             self.final_at = float("inf")
         self.confidence = event.confidence or self.confidence

@@ -70,46 +70,46 @@ async def render(
 # ---- the player
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_jittered_pieces_play_as_one(gateway: Gateway, open_page: OpenPage, seed: int) -> None:
+async def test_jittered_pieces_play_as_one(gateway: Gateway, open_page: OpenPage) -> None:
     """The gateway is 250 ms ahead; pieces may come 200 ms late."""
     page = await open_page(gateway.url)
-    jitter = np.random.default_rng(seed).uniform(0, 0.2, 20)
-    due = np.maximum.accumulate(np.maximum(0, np.arange(20) * 0.1 - 0.25) + jitter)
-    events = list(zip((0.1 + due).tolist(), pieces(tone(2)), strict=True))
-    output, posted = await render(page, events, seconds=3)
+    for seed in range(5):
+        jitter = np.random.default_rng(seed).uniform(0, 0.2, 20)
+        due = np.maximum.accumulate(np.maximum(0, np.arange(20) * 0.1 - 0.25) + jitter)
+        events = list(zip((0.1 + due).tolist(), pieces(tone(2)), strict=True))
+        output, posted = await render(page, events, seconds=3)
 
-    (run,) = runs(output, 48_000)
-    body = without_ramps(run, 48_000)
-    assert 1.998 < len(run) / 48_000 <= 2  # the last 1.3 ms stay in the filter
-    assert impurity(body, 48_000) < 2e-4
-    assert np.max(np.abs(body)) == pytest.approx(LEVEL, rel=0.01)
-    assert [state["playing"] for state in posted] == [True, False]
-    assert posted[-1]["playedMs"] == pytest.approx(len(run) / 48, abs=0.2)
+        (run,) = runs(output, 48_000)
+        body = without_ramps(run, 48_000)
+        assert 1.998 < len(run) / 48_000 <= 2  # the last 1.3 ms stay in the filter
+        assert impurity(body, 48_000) < 2e-4
+        assert np.max(np.abs(body)) == pytest.approx(LEVEL, rel=0.01)
+        assert [state["playing"] for state in posted] == [True, False]
+        assert posted[-1]["playedMs"] == pytest.approx(len(run) / 48, abs=0.2)
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_late_pieces_cost_silence_and_nothing_else(
-    gateway: Gateway, open_page: OpenPage, seed: int
-) -> None:
+async def test_late_pieces_cost_silence_and_nothing_else(gateway: Gateway, open_page: OpenPage) -> None:
     """Pieces of any size at any time: no sample is lost, and no edge clicks."""
     page = await open_page(gateway.url)
-    random = np.random.default_rng(seed)
-    pcm, sent, now = tone(2), 0, 0.1
-    events: list[Event] = []
-    while sent < len(pcm):
-        size = 2 * int(random.integers(1, 6000))
-        events.append((now, pcm[sent : sent + size]))
-        sent += size
-        now += float(random.choice([0, 0.02, 0.1, 0.3]))
-    output, posted = await render(page, events, seconds=now + 2.5)
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        pcm, sent, now = tone(2), 0, 0.1
+        events: list[Event] = []
+        while sent < len(pcm):
+            size = 2 * int(random.integers(1, 6000))
+            events.append((now, pcm[sent : sent + size]))
+            sent += size
+            now += float(random.choice([0, 0.02, 0.1, 0.3]))
+        output, posted = await render(page, events, seconds=now + 2.5)
 
-    found = runs(output, 48_000)
-    assert len(found) > 1
-    played_ms = sum(state["playedMs"] for state in posted if not state["playing"])
-    assert 1998 < played_ms <= 2000
-    for run in found:
-        assert impurity(run, 48_000) < 2 * LEVEL / (FADE_S * 48_000)  # ramps bend the sine, clicks break it
+        found = runs(output, 48_000)
+        assert len(found) > 1
+        played_ms = sum(state["playedMs"] for state in posted if not state["playing"])
+        assert 1998 < played_ms <= 2000
+        for run in found:
+            assert impurity(run, 48_000) < 2 * LEVEL / (
+                FADE_S * 48_000
+            )  # ramps bend the sine, clicks break it
 
 
 async def test_an_answer_shorter_than_the_prebuffer_is_heard(gateway: Gateway, open_page: OpenPage) -> None:

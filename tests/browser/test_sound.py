@@ -1,4 +1,4 @@
-"""What the page plays and hears in real time, from the wire to the loudspeaker and from the microphone to the wire."""
+"""What the page plays and hears in real time: wire to loudspeaker, microphone to wire."""
 
 from __future__ import annotations
 
@@ -76,13 +76,12 @@ async def test_stop_ends_an_answer_but_not_the_next(gateway: Gateway, open_page:
     await type_command(page, "sing")
     await page.wait_for_function("states.includes('answering')")
     await press(page, "Stop")
-    await page.wait_for_selector("#state[data-state=ready]", state="attached")
+    await asyncio.sleep(0.1)  # what is on its way to the tap
     before, _ = await tapped(page)
-    await asyncio.sleep(1)  # the gateway goes on sending
+    await asyncio.sleep(3)  # for so long the gateway goes on sending
     after, rate_hz = await tapped(page)
     assert (np.count_nonzero(after) - np.count_nonzero(before)) / rate_hz < 0.05
 
-    await page.wait_for_function("document.querySelectorAll('#log .answer').length === 1")
     await type_command(page, "sing")
     await played(page, 2)
     samples, _ = await tapped(page)
@@ -123,7 +122,8 @@ async def test_the_microphone_arrives_as_it_is(gateway: Gateway, open_page: Open
     heard = np.frombuffer(stream.pcm, dtype="<i2").astype(np.float32) / np.float32(32767)
     expected = soxr.resample(sweep, rate_hz, 16_000, quality="VHQ").astype(np.float32)
     errors = [best_fit_error(heard, part) for part in np.split(expected, 8)]
-    assert sorted(errors)[5] < -30, errors  # a machine that is too busy may tear it, in two places of eight
+    # Each part spans two borders of chunks. A machine that is too busy tears the capture itself, in places.
+    assert sorted(errors)[1] < -60, errors
 
 
 def best_fit_error(heard: Samples, expected: Samples) -> float:

@@ -132,11 +132,12 @@ async def test_what_cannot_be_held_back_ends_the_call(monkeypatch: pytest.Monkey
     async with serving() as (client, task):
         await settle()
         client.reads.clear()
-        while not task.done():
-            client.send(realtimeInput={"audioStreamEnd": True})
-            await asyncio.sleep(0)
-            client.type("thanks")
-            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while not task.done():
+                client.send(realtimeInput={"audioStreamEnd": True})
+                await asyncio.sleep(0)
+                client.type("thanks")
+                await asyncio.sleep(0)
         ended = task.result()
         assert (ended.status, ended.sentence) == (
             grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -86,6 +86,17 @@ async def test_odd_text_does_not_break_the_voice(synthesizer: Synthesizer) -> No
         assert await spoken(synthesizer, text), text
 
 
+async def test_a_sentence_that_cannot_be_made_is_left_out() -> None:
+    def stumble(sentence: str, seed: int) -> np.ndarray:
+        if "stumble" in sentence:
+            raise ValueError("a gap in the reading of numbers")
+        return np.full(24, 0.1, np.float32)
+
+    async with Synthesizer(stumble) as synthesizer:
+        pieces = await spoken(synthesizer, "I stumble. I do not.")
+    assert [len(piece) for piece in pieces] == [48]
+
+
 @pytest.mark.speech
 async def test_one_may_stop_listening(synthesizer: Synthesizer) -> None:
     stream = synthesizer.stream(" ".join(SENTENCES))

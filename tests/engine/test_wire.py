@@ -55,7 +55,7 @@ def test_a_full_setup() -> None:
         generationConfig={"responseModalities": ["AUDIO"], "speechConfig": {"languageCode": "de-DE"}},
         systemInstruction={"parts": [{"text": "12345678"}]},
         realtimeInputConfig={
-            "automaticActivityDetection": {"disabled": True, "silenceDurationMs": 300},
+            "automaticActivityDetection": {"disabled": True},
             "activityHandling": "NO_INTERRUPTION",
         },
         sessionResumption={"handle": "h"},
@@ -72,7 +72,6 @@ def test_a_full_setup() -> None:
         interruptible=False,
         resumable=True,
         handle="h",
-        silence_ms=300,
     )
     assert setup.tokens >= 2
     assert not parse_setup(sessionResumption={}).handle
@@ -149,10 +148,6 @@ def test_phrases_become_a_grammar() -> None:
         ({"model": ""}, "setup.model is missing"),
         ({"generationConfig": {"responseModalities": ["TEXT"]}}, "answers with audio"),
         ({"generationConfig": {"responseModalities": ["AUDIO", "IMAGE"]}}, "answers with audio"),
-        (
-            {"realtimeInputConfig": {"automaticActivityDetection": {"silenceDurationMs": -1}}},
-            "cannot be negative",
-        ),
         ({"tools": [{"functionDeclarations": [{"name": ""}]}]}, "without a name"),
         ({"tools": [{"functionDeclarations": [{"name": "a"}]}] * 2}, "with one name"),
         ({"tools": [{"functionDeclarations": [{"name": f"f{n}"} for n in range(257)]}]}, "At most 256"),

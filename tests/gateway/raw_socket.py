@@ -1,4 +1,4 @@
-"""A WebSocket client that says whatever it is told to, however wrong, and to whom nothing is done for free."""
+"""A WebSocket client that says whatever it is told to, however wrong, and does nothing of itself."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def forged() -> dict[str, str]:
     public = pem(RSA.public_key())
     header = b'{"alg":"none"}'
     good = token("RS256", RSA, claims())
-    head, body, signature = good.split(".")
+    head, _, signature = good.split(".")
     return {
         "none": token_of(header, json.dumps(claims()).encode(), b"").rpartition(".")[0] + ".",
         "none, signed": token_of(header, json.dumps(claims()).encode(), RSA),
@@ -245,17 +245,25 @@ async def test_connections_of_a_user_are_limited_and_freed() -> None:
 
 
 async def test_sessions_of_a_node_are_limited() -> None:
-    async with running_gateway(max_sessions=2) as gateway, talking(gateway), talking(gateway, "bob"):
-        async with connected(gateway) as third:
-            await third.send("auth", token=gateway.token("carol"))
-            error = await third.closed("SERVER_AT_CAPACITY", 1013)
-            assert error["details"]["retryAfterMs"] > 0
+    async with (
+        running_gateway(max_sessions=2) as gateway,
+        talking(gateway),
+        talking(gateway, "bob"),
+        connected(gateway) as third,
+    ):
+        await third.send("auth", token=gateway.token("carol"))
+        error = await third.closed("SERVER_AT_CAPACITY", 1013)
+        assert error["details"]["retryAfterMs"] > 0
 
 
 async def test_connections_of_a_node_are_limited_before_they_authenticate() -> None:
-    async with running_gateway(max_connections=2) as gateway, connected(gateway), connected(gateway):
-        async with connected(gateway) as third:
-            await third.closed("SERVER_AT_CAPACITY", 1013)
+    async with (
+        running_gateway(max_connections=2) as gateway,
+        connected(gateway),
+        connected(gateway),
+        connected(gateway) as third,
+    ):
+        await third.closed("SERVER_AT_CAPACITY", 1013)
 
 
 # ---- secrets

@@ -170,7 +170,9 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(monkeypatch: pytest.
         assert most < MAX_UNREAD_BYTES * 2
 
 
-async def test_a_client_that_half_closes_and_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_half_closes_and_does_not_read_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("antiphon.server.CLOSE_TIMEOUT_S", 0.2)
 
     enough = asyncio.Event()
@@ -246,7 +248,9 @@ async def test_a_client_that_goes_on_after_its_end_is_cut(monkeypatch: pytest.Mo
     assert not gateway.upstream.conversations
 
 
-async def test_a_server_that_stops_does_not_wait_for_clients_that_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_stops_does_not_wait_for_clients_that_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("antiphon.server.STOP_TIMEOUT_S", 0.3)
     async with (
         running_gateway(chatty) as gateway,

@@ -12,7 +12,7 @@ from antiphon.gemini_codec import CONTEXT_HEADING, ServerMessage, Voice
 from antiphon.transcription import Hypothesis, encode
 from fake_gemini import ANSWER, Conversation, Script
 from gateway.running import running_gateway
-from gateway.talker import Message, Talker, talking
+from gateway.talker import Message, talking
 
 PCM = bytes(3200)
 
@@ -95,7 +95,13 @@ async def test_a_transcript_that_nothing_ends_is_final_after_a_while() -> None:
 async def test_every_utterance_has_its_own_transcript() -> None:
     steps = [heard("one"), said("First."), TURN_COMPLETE, heard("two"), spoke(ANSWER), TURN_COMPLETE, LAST]
     found = results(await replies(playing(*steps)))
-    assert found == [("one", False), ("one", True), ("two", False), ("two", True), ("the end of this test", False)]
+    assert found == [
+        ("one", False),
+        ("one", True),
+        ("two", False),
+        ("two", True),
+        ("the end of this test", False),
+    ]
 
 
 async def test_nothing_is_said_of_an_utterance_without_words() -> None:
@@ -157,7 +163,10 @@ async def test_a_command_comes_with_the_final_result_and_is_answered() -> None:
 async def test_a_late_command_repeats_the_final_result() -> None:
     steps = [heard("skip this"), said("Going on."), called("next"), TURN_COMPLETE, LAST]
     final = [m for m in await replies(playing(*steps)) if m.get("isFinal")]
-    assert [(m["transcript"], m.get("command")) for m in final] == [("skip this", None), ("skip this", "next")]
+    assert [(m["transcript"], m.get("command")) for m in final] == [
+        ("skip this", None),
+        ("skip this", "next"),
+    ]
 
 
 async def test_every_call_is_answered_under_its_id() -> None:

@@ -1,4 +1,4 @@
-"""What breaks: the model, at every point of a conversation. Always an error, a clean end, and a next session."""
+"""A model that fails, at every point: always an error, a clean end, and a next session that works."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ async def test_a_setup_that_fails_is_told_or_tried_again(code: grpc.StatusCode) 
             await speaks(talker)
             if code in RETRIED:
                 await talker.until("audio_response")
-                assert gateway.upstream.conversations[-1].heard == PCM, "what waited is not lost by another try"
+                assert gateway.upstream.conversations[-1].heard == PCM, (
+                    "what waited is not lost by another try"
+                )
             else:
                 await talker.closed(*STATUSES[code])
             assert len(gateway.upstream.conversations) == (2 if code in RETRIED else 1)
@@ -193,7 +195,9 @@ async def test_a_setup_that_hangs_once_is_mended() -> None:
 # ---- what the service says beside the status
 
 
-def with_detail(code: grpc.StatusCode, detail: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> Script:
+def with_detail(
+    code: grpc.StatusCode, detail: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo
+) -> Script:
     async def script(conversation: Conversation) -> None:
         await conversation.begin()
         packed = any_pb2.Any()
@@ -205,7 +209,9 @@ def with_detail(code: grpc.StatusCode, detail: error_details_pb2.ErrorInfo | err
     return script
 
 
-@pytest.mark.parametrize(("seconds", "told_ms"), [(7, 7_000), (0, 30_000), (-5, 30_000), (1 << 60, 86_400_000)])
+@pytest.mark.parametrize(
+    ("seconds", "told_ms"), [(7, 7_000), (0, 30_000), (-5, 30_000), (1 << 60, 86_400_000)]
+)
 async def test_how_long_to_wait_for_quota_is_told(seconds: int, told_ms: int) -> None:
     info = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds))
     script = with_detail(Code.RESOURCE_EXHAUSTED, info)
@@ -273,10 +279,13 @@ async def test_a_server_that_is_started_again_is_waited_for_where_that_is_wanted
 
 
 async def test_an_address_where_no_gemini_is() -> None:
-    async with running_gateway() as other, running_gateway(target=f"127.0.0.1:{other.port}") as gateway:
-        async with talking(gateway) as talker:
-            await talker.start()
-            await talker.closed("UPSTREAM_UNAVAILABLE", 1011)
+    async with (
+        running_gateway() as other,
+        running_gateway(target=f"127.0.0.1:{other.port}") as gateway,
+        talking(gateway) as talker,
+    ):
+        await talker.start()
+        await talker.closed("UPSTREAM_UNAVAILABLE", 1011)
 
 
 # ---- limits of a session
@@ -310,7 +319,11 @@ async def test_the_longest_session() -> None:
 
 
 async def test_a_server_that_stops_tells_everybody(gateway: Gateway) -> None:
-    async with talking(gateway) as talker, talking(gateway, "bob") as speaking, talking(gateway, "eve") as idle:
+    async with (
+        talking(gateway) as talker,
+        talking(gateway, "bob") as speaking,
+        talking(gateway, "eve") as idle,
+    ):
         await speaking.start()
         await talker.answered()
         stopping = asyncio.create_task(gateway.server.stop())

@@ -85,7 +85,9 @@ async def test_any_origin_where_the_operator_says_so() -> None:
 async def test_a_header_given_twice_is_refused(gateway: Gateway, name: str) -> None:
     twice = f"\r\n{name}: http://gateway.test\r\n{name}: http://evil.example\r\n\r\n".encode()
     async with raw_socket(gateway.port) as raw:
-        raw.send(request("/ws", {**UPGRADE, "Origin": "http://gateway.test"}).removesuffix(b"\r\n\r\n") + twice)
+        raw.send(
+            request("/ws", {**UPGRADE, "Origin": "http://gateway.test"}).removesuffix(b"\r\n\r\n") + twice
+        )
         assert (await raw.response()).status in (400, 403)
 
 
@@ -125,14 +127,18 @@ async def test_a_request_without_end_is_refused(gateway: Gateway, sent: bytes, s
         assert (await raw.response()).status == status
 
 
-@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"hello\r\n\r\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"hello\r\n\r\n", b"\r\n"]
+)
 async def test_what_is_no_http_is_cut(gateway: Gateway, sent: bytes) -> None:
     async with raw_socket(gateway.port) as raw:
         raw.send(sent)
         await raw.ended()
 
 
-async def test_a_handshake_that_does_not_come_is_cut(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> None:
+async def test_a_handshake_that_does_not_come_is_cut(
+    monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+) -> None:
     monkeypatch.setattr("antiphon.server.HANDSHAKE_TIMEOUT_S", 0.3)
 
     async def drip(raw: RawSocket) -> None:

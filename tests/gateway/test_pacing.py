@@ -98,7 +98,7 @@ def saying(pcm: bytes, sizes: list[int] | None = None) -> Script:
 
 def odd_sizes(total: int, longest: int) -> list[int]:
     dice = random.Random(total)
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < total:
         sizes.append(dice.randint(1, longest))
     return sizes
@@ -132,7 +132,9 @@ async def test_small_blobs_that_wait_become_pieces(size: int) -> None:
         await conversation.say("", pcm)
         parts = [crumbs[at : at + size] for at in range(0, len(crumbs), size)]
         for at in range(0, len(parts), 100):
-            blobs = [{"inline_data": {"mime_type": "audio/pcm", "data": part}} for part in parts[at : at + 100]]
+            blobs = [
+                {"inline_data": {"mime_type": "audio/pcm", "data": part}} for part in parts[at : at + 100]
+            ]
             await conversation.send(server_content={"model_turn": {"parts": blobs}})
         await conversation.end_turn()
         await conversation.until_gone()

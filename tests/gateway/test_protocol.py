@@ -1,4 +1,4 @@
-"""The wire, as hostile and careless clients use it: each misdeed has its error, and its end where it has one."""
+"""The wire, as hostile and careless clients use it: each misdeed has its error, and some their end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ NO_MESSAGES: list[tuple[str | bytes, str, str | None]] = [
     ("{", "PROTOCOL_BAD_JSON", None),
     ("nope", "PROTOCOL_BAD_JSON", None),
     (message("command", command="hi") + "more", "PROTOCOL_BAD_JSON", None),
-    ('{"type":"command","timestamp":1,"command":"hi","context":{"a":' + "[" * 60_000, "PROTOCOL_BAD_JSON", None),
+    (
+        '{"type":"command","timestamp":1,"command":"hi","context":{"a":' + "[" * 60_000,
+        "PROTOCOL_BAD_JSON",
+        None,
+    ),
     ('{"type":"command","timestamp":1,"command":"hi","more":' + "[" * 60_000, "PROTOCOL_BAD_JSON", None),
     ("[[[]]]", "PROTOCOL_BAD_MESSAGE", "$"),
     ("null", "PROTOCOL_BAD_MESSAGE", "$"),
@@ -75,7 +79,11 @@ NO_MESSAGES: list[tuple[str | bytes, str, str | None]] = [
     (message("audio_stream_start", config=[]), "PROTOCOL_BAD_MESSAGE", "$.config"),
     (message("audio_stream_start", config={}), "PROTOCOL_BAD_MESSAGE", "$.config.sampleRate"),
     *(
-        (message("audio_stream_start", config={**START, name: value}), "PROTOCOL_BAD_MESSAGE", f"$.config.{name}")
+        (
+            message("audio_stream_start", config={**START, name: value}),
+            "PROTOCOL_BAD_MESSAGE",
+            f"$.config.{name}",
+        )
         for name, value in [
             ("sampleRate", "16000"),
             ("sampleRate", 7999),

@@ -84,7 +84,7 @@ LEAVING = (closes, RawSocket.half_close, RawSocket.reset)
 
 
 async def session(port: int, number: int) -> None:
-    """Connect, authenticate, speak 200 ms, listen to the answer's beginning, and leave in one of three ways."""
+    """Connect, authenticate, speak 200 ms, hear an answer begin, and leave in one of three ways."""
     pcm = bytes([number % 256]) * 3200
     async with raw_socket(port) as raw:
         await raw.upgrade()

@@ -202,6 +202,12 @@ class TestMetadata:
         for size in (1, 100_000):
             assert decode(pieces(stream, size)) == [Damage(), *[Block(pcm16(NOISE), 16_000)] * 2]
 
+    def test_a_block_that_lies_ends_the_metadata(self) -> None:
+        stream = stream_info(last=False) + b"\x01\x40\x00\x00" + flac_frame(NOISE)
+        stream += metadata_block(4, b"words", last=True) + flac_frame(NOISE)
+        for size in (1, 100_000):
+            assert decode(pieces(stream, size)) == [Damage(), Block(pcm16(NOISE), 16_000)] * 2
+
     def test_a_damaged_stream_info_does_not_swallow_the_audio(self) -> None:
         stream = stream_info()[:-20] + flac_frame(NOISE) * 2
         assert decode([stream]) == [Damage(), *[Block(pcm16(NOISE), 16_000)] * 2]

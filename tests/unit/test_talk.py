@@ -267,6 +267,18 @@ class TestTalk:
             "Antiphon: Slower.",
         ]
 
+    async def test_a_long_answer_is_heard_to_its_end(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.result("words")
+            for number in range(14):
+                await peer.answer(f"{number} ", 100)
+                await asyncio.sleep(0.1)
+
+        assert await self.said(script, FILE, "--fast") == 0
+        assert capsys.readouterr().out == "You: words\nAntiphon: 0 1 2 3 4 5 6 7 8 9 10 11 12 13\n"
+
     async def test_silence(self, capsys: pytest.CaptureFixture[str]) -> None:
         async def script(peer: Peer) -> None:
             await peer.accept()

@@ -24,11 +24,11 @@ class Hearing:
 
     def partial(self, text: str, confidence: float) -> Told | None:
         """Take a hypothesis of the present piece; None where there is nothing new to tell."""
-        whole = _joined([*self._pieces, (text, confidence)])
-        if whole.whole == self._told:
+        whole, hypothesis = _joined([*self._pieces, (text, confidence)])
+        if whole == self._told:
             return None
-        self._told = whole.whole
-        return Told(self._agreement.partial(whole.whole), whole)
+        self._told = whole
+        return Told(self._agreement.partial(whole), hypothesis)
 
     def piece(self, text: str, confidence: float) -> Told | None:
         """Take a piece that is complete; more may follow."""
@@ -37,12 +37,12 @@ class Hearing:
 
     def final(self, text: str = "", confidence: float = 0.0) -> Told | None:
         """Take the last piece, and begin anew; None where there was no word, and none was told of."""
-        whole = _joined([*self._pieces, (text, confidence)])._replace(final=True)
+        whole, hypothesis = _joined([*self._pieces, (text, confidence)])
         told = self._told
         self._pieces.clear()
         self._told = ""
-        delta = self._agreement.final(whole.whole)
-        return Told(delta, whole) if whole.whole or told else None
+        delta = self._agreement.final(whole)
+        return Told(delta, hypothesis._replace(final=True)) if whole or told else None
 
 
 class Agreement:
@@ -82,12 +82,13 @@ class Agreement:
         return lead + " ".join(new)
 
 
-def _joined(pieces: list[tuple[str, float]]) -> Hypothesis:
-    """Join pieces; each counts for the confidence as much as it is long."""
+def _joined(pieces: list[tuple[str, float]]) -> tuple[str, Hypothesis]:
+    """Return the joined text and what is told of it; each piece counts for the confidence by its length."""
     said = [(text, confidence) for text, confidence in pieces if text]
     length = sum(len(text) for text, _ in said)
     confidence = sum(confidence * len(text) for text, confidence in said) / length if length else 0.0
-    return Hypothesis(" ".join(text for text, _ in said), confidence, final=False)
+    whole = " ".join(text for text, _ in said)
+    return whole, Hypothesis(whole, confidence, final=False)
 
 
 def _bare(word: str) -> str:

@@ -56,7 +56,6 @@ class Setup(Struct, frozen=True):
     interruptible: bool = True
     resumable: bool = False
     handle: str = ""
-    silence_ms: int | None = None
     tokens: int = 0
 
 
@@ -142,10 +141,6 @@ def _setup(setup: Any) -> Setup:
     if any(modality != _AUDIO_MODALITY for modality in config.response_modalities):
         raise Invalid("This model answers with audio; set response_modalities to AUDIO or leave it out.")
     realtime = setup.realtime_input_config
-    detection = realtime.automatic_activity_detection
-    silence_ms = detection.silence_duration_ms if detection.HasField("silence_duration_ms") else None
-    if silence_ms is not None and silence_ms < 0:
-        raise Invalid("silence_duration_ms cannot be negative.")
     functions = [_function(one) for tool in setup.tools for one in tool.function_declarations]
     names = {function.name for function in functions}
     if len(functions) > MAX_FUNCTIONS:
@@ -162,11 +157,10 @@ def _setup(setup: Any) -> Setup:
         language=config.speech_config.language_code,
         transcribes_input=setup.HasField("input_audio_transcription"),
         transcribes_output=setup.HasField("output_audio_transcription"),
-        detects_activity=not detection.disabled,
+        detects_activity=not realtime.automatic_activity_detection.disabled,
         interruptible=realtime.activity_handling != _NO_INTERRUPTION,
         resumable=setup.HasField("session_resumption"),
         handle=setup.session_resumption.handle,
-        silence_ms=silence_ms,
         tokens=text_tokens(instruction) + sum(-(-tool.ByteSize() // 4) for tool in setup.tools),
     )
 
