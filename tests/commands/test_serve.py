@@ -55,7 +55,7 @@ async def test_the_engine_is_killed_in_mid_speech(tmp_path: Path) -> None:
         async with connect(gateway.ws_url, gateway.token) as client:
             await client.start(format="LINEAR16", rate_hz=16_000, language="en-US")
             await client.send_audio(FORWARD.read_bytes()[44:])
-            errors = []
+            errors: list[Error] = []
             async for message in client:
                 if isinstance(message, RecognitionResult) and not errors:
                     gateway.engine().kill()

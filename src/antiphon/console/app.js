@@ -305,7 +305,7 @@ class Sound {
     this.ready = new Promise((resolve) => (this.#loaded = resolve));
   }
 
-  /** Calls `onPlaying` whenever the loudspeaker begins or ends to say something. Rejects where it cannot load. */
+  /** Calls `onPlaying` whenever the loudspeaker begins or ends to say something. May reject; try again then. */
   load(onPlaying) {
     this.#loading ??= this.#load(onPlaying);
     return this.#loading;
@@ -354,7 +354,8 @@ class Sound {
     });
     return async () => {
       node.port.postMessage("end");
-      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 500))]); // a context may be frozen
+      const patience = new Promise((resolve) => setTimeout(resolve, 500)); // a context may be frozen
+      await Promise.race([ended, patience]);
       release(media);
       source.disconnect();
       node.disconnect();
@@ -369,7 +370,7 @@ function release(media) {
 const MICROPHONE_TROUBLE = {
   NotAllowedError: [
     "The microphone is blocked",
-    "Allow it for this page, beside the address at the top of the window, then press the button again. Until then you can type.",
+    "Allow it beside the address at the top of the window, then press the button again. Until then you can type.",
   ],
   NotFoundError: ["No microphone was found", "Connect one and press the button again. Until then you can type."],
   NotReadableError: [
@@ -378,20 +379,23 @@ const MICROPHONE_TROUBLE = {
   ],
   NotSupportedError: [
     "Microphone and loudspeaker do not go together",
-    "This browser wants both at one sample rate. Choose another microphone, or set both to 48 kHz in the system’s settings.",
+    "This browser wants both at one sample rate. Choose another microphone, or set both to 48 kHz in the system.",
   ],
   InsecureContext: [
     "The browser gives this address no microphone",
-    "It does so only over https, or on the server’s own machine at http://127.0.0.1 or http://localhost. You can still type.",
+    "It does so only over https, or on the server’s own machine at http://127.0.0.1. You can still type.",
   ],
   Unsupported: [
     "This browser cannot take part in a conversation",
     "A current Chrome, Edge, Firefox or Safari can. You can still type.",
   ],
-  Muted: ["The microphone is muted", "The device or the system has switched it off. If it stays so, press the button twice."],
+  Muted: [
+    "The microphone is muted",
+    "The device or the system has switched it off. If it stays so, press the button twice.",
+  ],
   Still: [
     "Nothing comes from the microphone",
-    "The browser’s audio stands still, as it does where it finds no loudspeaker. Connect one and reload the page, or type.",
+    "The browser’s audio stands still, as where it finds no loudspeaker. Connect one and reload the page, or type.",
   ],
   Ended: ["The microphone was disconnected", "Connect it again, or choose another, and press the button."],
 };
@@ -751,7 +755,8 @@ class Voices {
     const colors = ["--you", "--answer", "--line"].map((name) => style.getPropertyValue(name));
     const places = this.#places;
     for (let place = 0; place < places; place++) {
-      const levels = this.#calm.matches ? this.#meterAt(place, places) : this.#bars.at(place - places) ?? [0, 0];
+      const passing = this.#bars.at(place - places) ?? [0, 0];
+      const levels = this.#calm.matches ? this.#meterAt(place, places) : passing;
       this.#drawBar(context, (place + 0.5) * (width / places), height / 2, levels, colors);
     }
   }
@@ -873,10 +878,10 @@ class App {
 
   start() {
     const view = this.#view;
-    view.talk.addEventListener("click", () => (this.#microphone === "off" ? this.#listen() : this.#stopListening()));
+    view.talk.addEventListener("click", () => this.#toggle());
     view.again.addEventListener("click", () => this.#connect());
-    view.typeForm.addEventListener("submit", (event) => (event.preventDefault(), this.#type()));
-    view.tokenForm.addEventListener("submit", (event) => (event.preventDefault(), this.#takeToken(view.token.value)));
+    onSubmit(view.typeForm, () => this.#type());
+    onSubmit(view.tokenForm, () => this.#takeToken(view.token.value));
     window.addEventListener("hashchange", () => this.#readLink());
     window.addEventListener("pagehide", () => this.#stopListening());
     document.addEventListener("visibilitychange", () => this.#holdScreen());
@@ -888,6 +893,11 @@ class App {
   }
 
   // -- the user
+
+  #toggle() {
+    if (this.#microphone === "off") this.#listen();
+    else this.#stopListening();
+  }
 
   /** Starts to listen. All that needs the gesture is asked for before the first await. */
   #listen() {
@@ -1114,7 +1124,9 @@ class App {
     const connection = this.#connection;
     if (!connection.writable) return;
     for (const command of this.#typed.splice(0)) connection.send("command", { command });
-    while (this.#outbox.length && connection.unsentBytes < MOST_UNSENT_BYTES) this.#sendAudio(this.#outbox.shift());
+    while (this.#outbox.length && connection.unsentBytes < MOST_UNSENT_BYTES) {
+      this.#sendAudio(this.#outbox.shift());
+    }
   }
 
   #sendAudio(pcm) {
@@ -1250,12 +1262,15 @@ class App {
 
   #situation() {
     const connection = this.#connection.state;
-    if (connection === "waiting" || connection === "probing") return ["trouble", "Reconnecting…"];
-    if (this.#microphone === "asked" && performance.now() - this.#asked.at >= ASKING_MS) return ["asking", "Waiting for the microphone…"];
-    if (connection === "connecting" || (this.#microphone !== "off" && this.#microphone !== "on")) return ["busy", "Connecting…"];
+    const microphone = this.#microphone;
+    const asking = microphone === "asked" && performance.now() - this.#asked.at >= ASKING_MS;
+    const opening = connection === "connecting" || microphone === "asked" || microphone === "given";
+    if (["waiting", "probing"].includes(connection)) return ["trouble", "Reconnecting…"];
+    if (asking) return ["asking", "Waiting for the microphone…"];
+    if (opening) return ["busy", "Connecting…"];
     if (this.#playing) return ["answering", "Answering"];
-    if (this.#microphone === "on") return ["listening", "Listening"];
-    if (connection === "token" || connection === "gone" || connection === "stop") return ["trouble", "Not connected"];
+    if (microphone === "on") return ["listening", "Listening"];
+    if (["token", "gone", "stop"].includes(connection)) return ["trouble", "Not connected"];
     return ["ready", "Ready"];
   }
 
@@ -1269,6 +1284,13 @@ class App {
       this.#view.about.textContent = `The server does not answer at ${location.host}.`;
     }
   }
+}
+
+function onSubmit(form, act) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act();
+  });
 }
 
 const TOKEN_KEY = "antiphon.token";
@@ -1296,7 +1318,8 @@ function pcmRate(format) {
   const values = new Map(parameters.map((parameter) => parameter.split("=")));
   const rateHz = Number(values.get("rate"));
   const mono = Number(values.get("channels") ?? 1) === 1;
-  return type === "audio/pcm" && mono && Number.isInteger(rateHz) && rateHz >= 8000 && rateHz <= 96000 ? rateHz : undefined;
+  const possible = Number.isInteger(rateHz) && rateHz >= 8000 && rateHz <= 96000;
+  return type === "audio/pcm" && mono && possible ? rateHz : undefined;
 }
 
 /** Text with a piece after it: as it comes, but for a space where a new sentence follows without one. */
