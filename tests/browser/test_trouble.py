@@ -197,7 +197,7 @@ async def test_a_server_that_stays_away_is_given_up(
         await page.clock.run_for(1000)
         if await alert.is_visible():
             break
-    await expect(alert).to_contain_text("Not connected")
+    await expect(alert).to_contain_text("The server is gone")
     await expect(page.get_by_role("button", name="Try again")).to_be_visible()
     await expect(page.get_by_role("button", name="Talk")).to_be_visible()
     await picture(page, "given-up")
@@ -225,7 +225,7 @@ async def test_what_lasts_is_not_tried_again(gateway: Gateway, open_page: OpenPa
     page = await open_page(gateway.link)
     session = await listening(gateway, page)
     await session.fail(code)
-    await expect(page.get_by_role("alert")).to_contain_text("Not connected")
+    await expect(page.get_by_role("alert")).to_contain_text("The conversation has ended")
     await expect(page.get_by_role("button", name="Talk")).to_be_visible()
     assert len(gateway.sessions) == 1
 

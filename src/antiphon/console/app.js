@@ -1080,9 +1080,12 @@ class App {
         this.#askForToken("Another token is needed", `${words} ${TOKEN_HELP}`, { urgent: true });
         break;
       case "gone":
+        this.#giveUp();
+        this.#tell("connection", "The server is gone", `${words} Is it running?`, { urgent: true, again: true });
+        break;
       case "stop":
         this.#giveUp();
-        this.#tell("connection", "Not connected", words, { urgent: true, again: true });
+        this.#tell("connection", "The conversation has ended", words, { urgent: true, again: true });
         break;
     }
     this.#show();
