@@ -29,7 +29,8 @@ from antiphon.engine.models import ModelStore, default_directory
 from antiphon.engine.recognizer import Recognizer
 from antiphon.messages import AudioFormat, AudioResponse, RecognitionResult
 from antiphon.recording import Recording
-from bench import machine, word_errors
+from bench import machine
+from recordings import SPEECH, recordings, word_errors, words
 
 SILENCE_S = 2.0
 ANSWER_OVER_S = 1.2
@@ -49,7 +50,7 @@ class Spoken(NamedTuple):
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--speech", type=Path, default=word_errors.SPEECH, help="folder with a manifest.tsv")
+    parser.add_argument("--speech", type=Path, default=SPEECH, help="folder with a manifest.tsv")
     args = parser.parse_args()
     print(f"{machine.describe()}\n")
     print("| file | format | WER | first partial | final | first answer | answer's WER |")
@@ -60,8 +61,8 @@ async def main() -> int:
     store = ModelStore(default_directory())
     async with gateway() as (url, token), connect(url, token) as client:
         recognizer = Recognizer.load(store, 1)
-        for sample in word_errors.samples(args.speech):
-            recording = Recording.read(sample.path)
+        for sample in recordings(args.speech):
+            recording = Recording(Path(sample.name), sample.pcm, 16_000)
             begins, ends = speech_bounds(recording)
             for audio_format in heard:
                 with_silence = await speak(client, recording, audio_format, SILENCE_S)
@@ -77,21 +78,26 @@ async def main() -> int:
                 answer_rate = "(long)"
                 if len(pcm16) <= 29 * 32_000:
                     answers.append((alone.answer_text, back.text))
-                    answer_rate = f"{word_errors.rate(answers[-1:]):.0%}"
-                rate = word_errors.rate(heard[audio_format][-2:])
+                    answer_rate = f"{error_rate(answers[-1:]):.0%}"
+                rate = error_rate(heard[audio_format][-2:])
                 print(
-                    f"| {sample.path.name} | {audio_format} | {rate:.1%} | {partial:.2f} s | {final:.2f} s "
+                    f"| {sample.name} | {audio_format} | {rate:.1%} | {partial:.2f} s | {final:.2f} s "
                     f"| {answer:.2f} s | {answer_rate} |",
                     flush=True,
                 )
         await recognizer.aclose()
     print()
     for audio_format, pairs in heard.items():
-        print(f"word error rate, {audio_format}: {word_errors.rate(pairs):.1%} (goal: at most 8%)")
+        print(f"word error rate, {audio_format}: {error_rate(pairs):.1%} (goal: at most 8%)")
     for (name, values), goal in zip(waits.items(), (1.2, 1.0, 1.5), strict=True):
         print(f"{name}: median {statistics.median(values):.2f} s, worst {max(values):.2f} s (goal: {goal} s)")
-    print(f"answers recognised back: {word_errors.rate(answers):.1%} word error (goal: at most 15%)")
+    print(f"answers recognised back: {error_rate(answers):.1%} word error (goal: at most 15%)")
     return 0
+
+
+def error_rate(pairs: list[tuple[str, str]]) -> float:
+    """Return the word error rate over pairs of what was said and what was heard."""
+    return sum(word_errors(*pair) for pair in pairs) / sum(len(words(said)) for said, _ in pairs)
 
 
 async def speak(client: Client, recording: Recording, audio_format: AudioFormat, silence_s: float) -> Spoken:

@@ -23,11 +23,11 @@ class Recording(NamedTuple):
         return len(self.pcm) / 32_000
 
 
-def recordings() -> list[Recording]:
-    """Return every recording of the manifest."""
-    _, *lines = (SPEECH / "manifest.tsv").read_text(encoding="utf-8").splitlines()
+def recordings(folder: Path = SPEECH) -> list[Recording]:
+    """Return every recording of a folder's manifest."""
+    _, *lines = (folder / "manifest.tsv").read_text(encoding="utf-8").splitlines()
     rows = (line.split("\t") for line in lines)
-    return [Recording(Path(file).stem, samples(SPEECH / file), reference) for file, *_, reference in rows]
+    return [Recording(Path(file).stem, samples(folder / file), reference) for file, *_, reference in rows]
 
 
 def recording(name: str) -> Recording:

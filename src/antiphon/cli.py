@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ttl", type=float, default=3600, metavar="SECONDS", help="how long it is good (3600)"
     )
     _add_settings(token, only=("port", "jwt_issuer", "jwt_audience"))
-    models.add_arguments(command("models", models.run, "Fetch, list or verify the speech models."))
+    models.add_arguments(command("models", _models, "Fetch, list or verify the speech models."))
     show = command("config", _config, "Print every setting in force and where it comes from.")
     show.add_argument("--markdown", action="store_true", help="print the reference of all settings instead")
     _add_settings(show)
@@ -147,6 +147,11 @@ def _mint(settings: Config, user: str, ttl_s: float) -> str | None:
         return mint(secret, user, ttl_s, time.time(), settings.jwt_issuer, settings.jwt_audience)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _models(args: argparse.Namespace) -> int:
+    settings, _ = config.load({}, os.environ)
+    return models.run(args, models.ModelStore(settings.models_dir or models.default_directory()))
 
 
 def _config(args: argparse.Namespace) -> int:

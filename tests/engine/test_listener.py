@@ -87,7 +87,8 @@ async def heard(
                 await asyncio.sleep(due - time.monotonic())
             ear.feed(piece)
         ear.end()
-        await ear.caught_up()
+        async with asyncio.timeout(120):
+            await ear.caught_up()
         assert ear.backlog_s == 0
     return told
 
@@ -289,6 +290,16 @@ async def test_the_end_of_the_audio_ends_the_utterance_at_once(detector_model: D
         stops = [event.at_ms for event in told.events if isinstance(event, SpeechStopped)]
         # 25,000 samples are 1,563 ms, taken in frames of 32 ms.
         assert stops == [1_568, 3_136]
+
+
+async def test_what_comes_after_a_pause_belongs_to_the_utterance(detector_model: DetectorModel) -> None:
+    said = recording("arctic_a0007").pcm[: 3 * 32_000]
+    pause = bytes(10 * FRAME_BYTES)
+    pcm = said[:48_000] + pause + said[48_000:]
+    told = await told_by(Echo(), detector_model, chunks(pcm))
+    (text,) = told.finals
+    assert bytes.fromhex(text).rstrip(b"\0").endswith(said[-1_000:].rstrip(b"\0"))
+    assert len(text) > len(pause) * 2 + 2 * 32_000
 
 
 async def test_an_utterance_ends_where_no_more_audio_comes(detector_model: DetectorModel) -> None:

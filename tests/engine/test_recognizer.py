@@ -51,11 +51,19 @@ def test_confidence_falls_with_noise(moonshine: Moonshine) -> None:
 
 @pytest.mark.speech
 @pytest.mark.parametrize("gain", [0.05, 1.0, 4.0])
-@pytest.mark.parametrize("margin_ms", [0, 400])
-def test_quiet_loud_and_lonely_speech_is_heard(moonshine: Moonshine, gain: float, margin_ms: int) -> None:
-    margin = np.zeros(margin_ms * RATE_HZ // 1000)
-    said = np.concatenate([margin, samples("ps_goforward") * gain, margin])
-    assert word_errors("go forward ten meters", moonshine.transcribe(pcm(said), Event(), 4).text) == 0
+def test_quiet_and_loud_speech_is_heard(moonshine: Moonshine, gain: float) -> None:
+    heard = moonshine.transcribe(pcm(samples("ps_goforward") * gain), Event(), 4)
+    assert word_errors("go forward ten meters", heard.text) == 0
+
+
+@pytest.mark.speech
+def test_speech_amid_silence_is_heard(moonshine: Moonshine) -> None:
+    """So much silence that "nothing was said" is what the model thinks likeliest at first."""
+    said = recording("ps_0880")
+    margin = bytes(32_000)
+    heard = moonshine.transcribe(margin + said.pcm + margin, Event(), 4)
+    assert word_errors(said.reference, heard.text) <= 2
+    assert heard.confidence > 0.5
 
 
 TIME = np.arange(8 * RATE_HZ) / RATE_HZ
@@ -185,7 +193,8 @@ async def test_a_partial_gives_way_to_a_final() -> None:
         ]
         await begun(model, 2)
         final = tasks.create_task(recognizer.transcribe(b"final", final=True))
-        assert [await one for one in partials] == [NOTHING, NOTHING]
+        async with asyncio.timeout(5):
+            assert [await one for one in partials] == [NOTHING, NOTHING]
         await begun(model, 3)
         model.go_on.set()
         assert (await final).text == "final 4"

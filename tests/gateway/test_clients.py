@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from antiphon.bridge import MAX_UNREAD_BYTES
 from fake_gemini import Conversation, attentive
-from gateway.raw_socket import CLOSE, CONT, PING, TEXT, UPGRADE, RawSocket, frame, raw_socket, request
+from gateway.raw_socket import CLOSE, CONT, PING, PONG, TEXT, UPGRADE, RawSocket, frame, raw_socket, request
 from gateway.running import Gateway, running_gateway
 from gateway.talker import chunk, message, talking
 
@@ -265,3 +266,25 @@ async def test_a_server_that_stops_does_not_wait_for_clients_that_stall(
         async with asyncio.timeout(2):
             await gateway.server.stop()
         assert not gateway.server.connections
+
+
+FLOODS = {
+    "pings": frame(PING) * 60_000,
+    "pongs": frame(PONG) * 60_000,
+    "fragments": frame(TEXT, fin=False) + frame(CONT, fin=False) * 60_000,
+    "nonsense": frame(TEXT, b"{}") * 60_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
+async def test_a_flood_of_small_frames_is_taken_by_turns(gateway: Gateway, flood: bytes) -> None:
+    """How much of it is parsed at a time is bounded, whatever the event loop has read."""
+    longest = 0.0
+    async with raw_socket(gateway.port) as raw:
+        await raw.upgrade()
+        raw.send(flood)
+        for _ in range(100):
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - began)
+    assert longest < 0.1

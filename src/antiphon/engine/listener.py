@@ -126,7 +126,7 @@ class _Utterance:
         first = self.frames - _CUT_WINDOW_FRAMES
         samples = np.frombuffer(self.audio, np.int16)[first * FRAME_SAMPLES :].astype(np.float64)
         power = np.square(samples).reshape(-1, FRAME_SAMPLES).mean(axis=1)
-        # Equal voices: where nothing was loud, the detector knows better what is between words.
+        # Words have quiet places too: the detector's certainty of speech weighs as much as 30 dB.
         weighted = (power + 1) * np.exp2(np.array(self.probabilities[first:]) * 10)
         window = np.ones(_CUT_SMOOTHING_FRAMES)
         smooth = np.convolve(np.log(weighted), window, "valid")
@@ -148,7 +148,7 @@ class Listener:
     `on_event` is called with, for each utterance: `SpeechStarted`, any number of `Partial`,
     `SpeechStopped`, and then `Final` or `Discarded`; only then the next one begins. It runs on the
     event loop and must not block. The listener's tasks live in `tasks`, where their errors surface;
-    they end with `aclose`.
+    they end with `aclose`, which is due before the group can.
     """
 
     def __init__(
