@@ -4,7 +4,8 @@
 
 One session at a time, in real time, in chunks of 100 ms. For each file and format it prints the word error
 rate, the first partial after speech begins, the final after speech ends (2 s of silence follow it), and, for
-the file alone, the first answer audio after `audio_stream_end`. Every answer is recognised back.
+the file alone, the first answer audio after `audio_stream_end`. Answers are recognised back, but for those
+that the speaker interrupts by going on.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ from recordings import SPEECH, recordings, word_errors, words
 
 SILENCE_S = 2.0
 ANSWER_OVER_S = 1.2
+MAX_RECOGNISED_BYTES = 29 * 32_000
 
 
 class Spoken(NamedTuple):
     """What came back for one file. Times are seconds from the first chunk; None for what never came."""
 
     transcript: str
+    utterances: int
     first_partial_at: float | None
     final_at: float | None
     ended_at: float
@@ -74,9 +77,9 @@ async def main() -> int:
                 for name, wait in zip(waits, (partial, final, answer), strict=True):
                     waits[name].append(wait)
                 pcm16 = to_16k(alone.answer_pcm)
-                back = await recognizer.transcribe(pcm16[: 29 * 32_000], final=True)
-                answer_rate = "(long)"
-                if len(pcm16) <= 29 * 32_000:
+                back = await recognizer.transcribe(pcm16[:MAX_RECOGNISED_BYTES], final=True)
+                answer_rate = "(interrupted)"
+                if alone.utterances == 1:
                     answers.append((alone.answer_text, back.text))
                     answer_rate = f"{error_rate(answers[-1:]):.0%}"
                 rate = error_rate(heard[audio_format][-2:])
@@ -144,7 +147,16 @@ async def speak(client: Client, recording: Recording, audio_format: AudioFormat,
                     first_audio_at = first_audio_at or now
                 text += message.text
                 pcm += message.data
-    return Spoken(" ".join(transcripts), first_partial_at, final_at, ended_at, first_audio_at, text, pcm)
+    return Spoken(
+        " ".join(transcripts),
+        len(transcripts),
+        first_partial_at,
+        final_at,
+        ended_at,
+        first_audio_at,
+        text,
+        pcm,
+    )
 
 
 def speech_bounds(recording: Recording) -> tuple[float, float]:

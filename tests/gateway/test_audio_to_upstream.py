@@ -189,8 +189,10 @@ async def test_a_model_that_never_begins_is_given_up() -> None:
 
     limits = Limits(uplink_s=0.5)
     async with running_gateway(deaf, limits=limits) as gateway, raw_socket(gateway.port) as raw:
-        await flooded(raw, gateway, 60 * 32_000)
-        await raw.closed("UPSTREAM_SLOW", 1011)
+        await flooded(raw, gateway, 600 * 32_000)
+        assert (await raw.message())["code"] == "UPSTREAM_SLOW"
+        unsent = raw.writer.transport.get_write_buffer_size()
+        assert unsent > 10_000_000, "the gateway reads what it has no room for"
 
 
 async def test_a_model_that_stops_listening_is_given_up() -> None:

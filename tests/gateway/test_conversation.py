@@ -115,10 +115,25 @@ async def test_confidence_is_never_made_up() -> None:
     assert {m["confidence"] for m in messages if m["type"] == "recognition_result"} == {0.0}
 
 
-def hypothesis(text: str, whole: str, confidence: float, *, final: bool) -> dict[str, Any]:
+def hypothesis(text: str, whole: str | None, confidence: float, *, final: bool) -> dict[str, Any]:
     content = ServerMessage(server_content={"input_transcription": {"text": text}}).server_content
     content.input_transcription.MergeFromString(encode(Hypothesis(whole, confidence, final)))
     return {"server_content": content}
+
+
+async def test_an_engine_may_tell_deltas_with_confidence_alone() -> None:
+    steps = [
+        hypothesis("go", None, 0.25, final=False),
+        hypothesis(" on", None, 0.75, final=True),
+        TURN_COMPLETE,
+        LAST,
+    ]
+    messages = await replies(playing(*steps))
+    assert [(m["transcript"], m["confidence"], m["isFinal"]) for m in messages if "transcript" in m] == [
+        ("go", 0.25, False),
+        ("go on", 0.75, True),
+        ("the end of this test", 0.0, False),
+    ]
 
 
 async def test_what_an_engine_knows_beyond_the_text_is_told() -> None:
@@ -141,8 +156,8 @@ async def test_what_an_engine_knows_beyond_the_text_is_told() -> None:
 
 @pytest.mark.parametrize(
     "garbled",
-    [b"\xc5\x3e\x00\x00\x20\x40\xd2\x3e\x01x", b"\xd2\x3e\x01\xff", b"\xc0\x3e\x01", b"\xc8\x3e\x01"],
-    ids=["too confident", "not UTF-8", "another type", "no text"],
+    [b"\xc5\x3e\x00\x00\x20\x40\xd2\x3e\x01x", b"\xd2\x3e\x01\xff", b"\xc0\x3e\x01"],
+    ids=["too confident", "not UTF-8", "another type"],
 )
 async def test_private_fields_that_make_no_sense_are_ignored(garbled: bytes) -> None:
     content = ServerMessage(server_content={"input_transcription": {"text": "one"}}).server_content

@@ -183,7 +183,7 @@ async def test_waiting_for_the_next_piece_costs_nothing() -> None:
         await talker.send("command", command="count")
         calls = 0
         pieces = await collected(talker, len(pcm))
-        assert calls < 5 * len(pieces)
+        assert calls < 4 * len(pieces)
 
 
 # ---- barge-in
