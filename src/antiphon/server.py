@@ -35,7 +35,7 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 10.0
 TURN_BYTES: Final = 8 * 1024
-"""How much of one client is parsed before the others have their turn: at worst 10 ms, of frames without content.
+"""How much of one client is parsed before the others have their turn: at worst 10 ms, of empty frames.
 
 Unbounded, a single flood of them held up everybody for 20 s (uvloop reads up to 8 MB at once).
 """
@@ -113,7 +113,14 @@ class Server:
             OSError: the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: _Client(self), host, port, ssl=tls, backlog=1024)
+        self._listener = await loop.create_server(
+            lambda: _Client(self),
+            host,
+            port,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls else None,
+            backlog=1024,
+        )
         return int(self._listener.sockets[0].getsockname()[1])
 
     def drain(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -67,6 +68,7 @@ async def running_gateway(
     auth: AuthConfig | None = None,
     authenticate: Authenticate | None = None,
     clock: Clock | None = None,
+    tls: ssl.SSLContext | None = None,
     **upstream: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway; when it has stopped, nothing of it may be left and nothing may have gone wrong in it."""
@@ -107,7 +109,7 @@ async def running_gateway(
                 origins=origins,
                 max_connections=max_connections,
             )
-            port = await server.start("127.0.0.1", 0)
+            port = await server.start("127.0.0.1", 0, tls)
             gateway = Gateway(server, port, gemini, model, admission)
             before = asyncio.all_tasks()
             stack.push_async_callback(_all_gone, gateway, before)

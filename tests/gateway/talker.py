@@ -138,7 +138,8 @@ def chunk(sequence: int, data: bytes) -> str:
 @asynccontextmanager
 async def connected(gateway: Gateway, **options: Any) -> AsyncIterator[Talker]:
     """Connect a client that has yet to authenticate."""
-    async with connect(gateway.url, **options) as socket:
+    url = gateway.url.replace("ws:", "wss:") if "ssl" in options else gateway.url
+    async with connect(url, **options) as socket:
         yield Talker(socket)
 
 

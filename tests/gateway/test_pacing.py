@@ -179,7 +179,15 @@ async def test_waiting_for_the_next_piece_costs_nothing() -> None:
         return clock()
 
     pcm = LONG[: 3 * SECOND]
-    async with running_gateway(saying(pcm), clock=counting) as gateway, talking(gateway) as talker:
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin()
+        await conversation.receive()
+        # Pieces of 99.964 ms: each is due at another fraction of a millisecond.
+        await conversation.say("one, two, three", pcm, "audio/pcm;rate=24999")
+        await conversation.until_gone()
+
+    async with running_gateway(script, clock=counting) as gateway, talking(gateway) as talker:
         await talker.send("command", command="count")
         calls = 0
         pieces = await collected(talker, len(pcm))
