@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-# gRPC reads it when it is imported. Processes are started, but none forks and goes on running Python; the
-# handlers for that would complain at every start.
+# gRPC reads these when it is imported. Processes are started, but none forks and goes on running Python; the
+# handlers for that would complain at every start. A server that goes away is told of in our words.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import argparse
 import json

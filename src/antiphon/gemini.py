@@ -418,7 +418,8 @@ def _default_credentials() -> grpc.CallCredentials:
         credentials, _ = google.auth.default(scopes=scopes)
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise GatewayError(
-            ErrorCode.UPSTREAM_UNAUTHORIZED, "There is no GEMINI_API_KEY and no application default login."
+            ErrorCode.UPSTREAM_UNAUTHORIZED,
+            "Neither GEMINI_API_KEY is set nor does this machine have Google's application default login.",
         ) from error
     request = google.auth.transport.requests.Request()
     # google-auth leaves this constructor without annotations.

@@ -21,7 +21,7 @@ from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
 from antiphon.config import Config, ConfigError
-from antiphon.errors import first_of
+from antiphon.errors import GatewayError, first_of
 from antiphon.gemini import GOOGLE, Gemini, Upstream, is_private
 from antiphon.gemini_codec import Voice
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
@@ -77,7 +77,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         server = Server(
             make_bridge,
             ready=ready,
-            about=About(describe_upstream(config)),
+            about=About(public_upstream(config)),
             origins=frozenset(config.origins),
             max_connections=config.max_sessions + UNAUTHENTICATED_CONNECTIONS,
         )
@@ -99,14 +99,20 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 
 
 def describe_upstream(config: Config) -> str:
-    """Return which upstream answers, for people."""
+    """Return which upstream answers, for the operator."""
+    name = resolve_upstream(config)
+    return public_upstream(config) if name in ("local", "gemini") else name
+
+
+def public_upstream(config: Config) -> str:
+    """Return which upstream answers, for anybody: an address of the operator's own is not told."""
     match resolve_upstream(config):
         case "local":
             return "embedded engine"
         case "gemini":
             return f"Gemini ({config.model})"
-        case other:
-            return other
+        case _:
+            return "a model server"
 
 
 def resolve_upstream(config: Config) -> str:
@@ -157,7 +163,10 @@ async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], b
         )
     else:
         settings = gemini_upstream(config)
-    gemini = Gemini(settings)
+    try:
+        gemini = Gemini(settings)
+    except GatewayError as error:
+        raise ConfigError(error.message) from error
 
     def ready() -> bool:
         return gemini.ready and (engine is None or engine.ready)

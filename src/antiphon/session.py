@@ -106,6 +106,8 @@ class Close(Struct, frozen=True):
 Effect = Send | Verify | Open | Close
 
 
+_MAX_AUDIO_BYTES: Final = 4 * live.INPUT_RATE_HZ
+"""Two seconds. Silence in FLAC may hold minutes in a chunk, and servers commonly take 4 MiB a message."""
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 
@@ -336,8 +338,8 @@ class Session:
         self._uplink.add(live.AudioEnd(), now)
 
     def _decoded(self, decoded: Decoded, now: float) -> list[Effect]:
-        if decoded.pcm:
-            self._uplink.add(live.Audio(decoded.pcm), now)
+        for start in range(0, len(decoded.pcm), _MAX_AUDIO_BYTES):
+            self._uplink.add(live.Audio(decoded.pcm[start : start + _MAX_AUDIO_BYTES]), now)
         effects: list[Effect] = []
         for error in decoded.errors:
             effects += self._fail(error, now)

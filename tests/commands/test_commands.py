@@ -119,6 +119,18 @@ def test_schema(form: str, capsys: pytest.CaptureFixture[str]) -> None:
         json.loads(out)
 
 
+def test_gemini_without_a_key_or_a_login(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # it would ask the network whether this is Google's machine
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    assert main(["serve", "--upstream", "gemini"]) == 1
+    assert "Neither GEMINI_API_KEY is set nor" in capsys.readouterr().err
+    assert main(["doctor", "--upstream", "gemini"]) == 1
+    assert "failed  settings: Neither" in capsys.readouterr().out
+
+
 class TestDoctor:
     async def test_all_is_well(self, tmp_path: Path) -> None:
         async with fake_gemini(attentive) as model:

@@ -117,6 +117,7 @@ async def test_stopping_tells_the_clients(tmp_path: Path) -> None:
 async def test_not_ready_before_the_upstream_is(tmp_path: Path) -> None:
     async with serving(tmp_path, "--upstream", "grpc://127.0.0.1:1") as gateway:
         assert (await gateway.get("/healthz"))[0] == 200
+        assert json.loads((await gateway.get("/about"))[1])["upstream"] == "a model server"
         assert await gateway.get("/readyz") == (503, "the upstream is not ready\n")
 
 

@@ -207,6 +207,14 @@ class TestAudio:
         assert codes(session.receive(chunk(1), NOW)) == ["AUDIO_STREAM_INACTIVE"]
         assert session.receive(start(), NOW) == []
 
+    def test_long_audio_goes_in_pieces_that_a_server_takes(self) -> None:
+        session = talking()
+        speech = bytes(range(250)) * 600
+        session.receive(chunk(0, speech), NOW)
+        items = taken(session)
+        assert all(isinstance(item, live.Audio) and len(item.pcm) <= 64_000 for item in items)
+        assert b"".join(item.pcm for item in items if isinstance(item, live.Audio)) == speech
+
     def test_a_model_that_takes_nothing_is_given_up(self) -> None:
         session = ready()
         session.receive(start(), NOW)
