@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from antiphon.auth import mint
 from fake_gemini import Conversation, FakeGemini, fake_gemini
 from gateway.gateway_process import SECRET
@@ -115,6 +117,7 @@ async def sessions(port: int, count: int) -> None:
             tasks.create_task(worker())
 
 
+@pytest.mark.slow
 async def test_thousands_of_sessions_leave_nothing() -> None:
     async with fake_gemini(brief) as upstream, gateway_process(upstream) as gateway:
         await sessions(gateway.port, WARM_UP)

@@ -165,7 +165,7 @@ def compile_with(types: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Compile the check of assignability against other declarations than the committed ones."""
     compiler = TYPESCRIPT / "node_modules/.bin/tsc"
     if not compiler.exists():
-        pytest.fail("TypeScript is not installed: run npm ci --prefix tests/typescript, as make setup does")
+        pytest.fail("TypeScript is not installed: run npm ci --prefix tests/typescript, as make test does")
     (folder / "messages.d.ts").write_text(types)
     config = {
         "extends": str(TYPESCRIPT / "tsconfig.json"),
