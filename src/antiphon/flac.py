@@ -371,7 +371,7 @@ class _Codec:
             self._context = _open_codec(header, self._max_block_size)
         try:
             audio = self._context.decode(av.Packet(frame))
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):  # the latter is what PyAV 19 says of a decoder that did not open
             return None
         return audio[0] if len(audio) == 1 else None
 
