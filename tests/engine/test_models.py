@@ -6,6 +6,7 @@ import argparse
 import base64
 import errno
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -437,7 +438,7 @@ def test_an_archive_that_unpacks_to_too_much_is_left_alone(tmp_path: Path) -> No
     huge = tarfile.TarInfo("package/huge")
     huge.size = MAX_ARCHIVE_BYTES
     archive = tmp_path / "a.tgz"
-    archive.write_bytes(tarball({"package/huge": huge}))
+    archive.write_bytes(gzip.compress(huge.tobuf()))  # its header alone
     with pytest.raises(FetchError, match="unpacks to more"):
         extract(archive, NPM.member, tmp_path / "out", size=1, sha256="")
 
