@@ -237,6 +237,8 @@ class _Stream:
             if not task.done():
                 self._call.cancel()
                 await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # seen, for the event loop's sake: nobody waits for it any more
             raise
 
     async def _failure(self) -> GatewayError:
