@@ -1,4 +1,4 @@
-"""Audio that the tests are fed: the speech files, tones, and FLAC encoded in two ways.
+"""Audio that the tests are fed: the speech files, tones, FLAC encoded in two ways, and Ogg Opus.
 
 `encode_flac` is PyAV's encoder, as a client would use one. `flac_frame` writes frames bit by bit, for what
 no encoder makes: every header field, 4 to 32 bits, chosen bytes in the body.
@@ -6,7 +6,9 @@ no encoder makes: every header field, 4 to 32 bits, chosen bytes in the body.
 
 from __future__ import annotations
 
+import io
 import itertools
+import struct
 import wave
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -15,6 +17,8 @@ from pathlib import Path
 import av
 import numpy as np
 from fastcrc import crc8, crc16
+
+from antiphon.audio.ogg import PageWriter
 
 SPEECH = Path(__file__).parent / "speech"
 
@@ -163,3 +167,86 @@ def write_wav(
         file.setframerate(rate_hz)
         file.writeframes(pcm)
     return path
+
+
+# ---- Ogg Opus
+
+
+def opus_packets(
+    pcm: bytes, rate_hz: int = 16_000, *, channels: int = 1, frame_ms: float = 20
+) -> list[bytes]:
+    """Encode interleaved PCM16, whole frames of it."""
+    context = av.CodecContext.create("libopus", "w")
+    context.format = "s16"
+    context.layout = "mono" if channels == 1 else "stereo"
+    context.sample_rate = rate_hz
+    context.time_base = Fraction(1, rate_hz)
+    context.bit_rate = 32_000 * channels
+    context.options = {"frame_duration": str(frame_ms)}
+    context.open()
+    packets: list[bytes] = []
+    for block in pieces(pcm, int(rate_hz * frame_ms / 1000) * channels * 2):
+        samples = np.frombuffer(block, "<i2").reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=context.layout.name)
+        frame.sample_rate = rate_hz
+        packets += [bytes(packet) for packet in context.encode(frame)]
+    return packets
+
+
+def opus_head(
+    *, channels: int = 1, pre_skip: int = 0, gain: int = 0, version: int = 1, family: int = 0
+) -> bytes:
+    return struct.pack("<8sBBHIhB", b"OpusHead", version, channels, pre_skip, 16_000, gain, family)
+
+
+def ogg_opus(
+    packets: Sequence[bytes],
+    *,
+    serial: int = 7,
+    samples: int = 960,
+    a_page: int = 5,
+    end: int | None = None,
+    head: bytes | None = None,
+    tags: bytes | None = b"OpusTags" + bytes(8),
+) -> list[bytes]:
+    """Return the pages of a stream: packets of so many samples (at 48 kHz), so many a page, to `end`."""
+    writer = PageWriter(serial)
+    pages = [writer.write([(opus_head() if head is None else head, 0)])]
+    if tags is not None:
+        pages.append(writer.write([(tags, 0)]))
+    for place in range(0, len(packets), a_page):
+        part = packets[place : place + a_page]
+        ends = [samples * (place + n) for n in range(1, len(part) + 1)]
+        last = place + a_page >= len(packets)
+        if last and end is not None:
+            ends[-1] = end
+        pages.append(writer.write(zip(part, ends, strict=True), last=last))
+    return pages
+
+
+def mux_opus(pcm: bytes, rate_hz: int = 48_000) -> bytes:
+    """Return a file as FFmpeg writes it."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2").reshape(1, -1), "s16", "mono")
+        frame.sample_rate = rate_hz
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def read_samples(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Return the samples of a mono file, full scale 32768, as FFmpeg reads it."""
+    blocks = [np.zeros(0, np.float32)]
+    with av.open(io.BytesIO(data), "r") as container:
+        for frame in container.decode(audio=0):
+            samples = frame.to_ndarray().reshape(-1)
+            scale = np.float32(1 if samples.dtype == np.int16 else 32768)
+            blocks.append(samples.astype(np.float32) * scale)
+    return np.concatenate(blocks)
+
+
+def likeness(one: bytes, other: bytes) -> float:
+    """Return the correlation of two pieces of PCM16 of one length."""
+    return float(np.corrcoef(np.frombuffer(one, "<i2"), np.frombuffer(other, "<i2"))[0, 1])

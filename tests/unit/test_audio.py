@@ -9,11 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.audio import MAX_CHUNK_S, MAX_RATE_CHANGES, AudioStream
+from antiphon.audio.stream import MAX_CHUNK_S, MAX_RATE_CHANGES, AudioStream, Decoded
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.messages import AudioFormat, error_message
-from audio_samples import cut, encode_flac, flac_frame, pieces, speech, stream_info, tone
+from antiphon.messages import StreamFormat, error_message
+from audio_samples import (
+    cut,
+    encode_flac,
+    flac_frame,
+    likeness,
+    ogg_opus,
+    opus_head,
+    opus_packets,
+    pieces,
+    speech,
+    stream_info,
+    tone,
+)
 
+OPUS: StreamFormat = "audio/ogg;codecs=opus"
 PCM = speech()
 RATES_HZ = [8000, 11_025, 12_345, 22_050, 24_000, 32_000, 44_100, 48_000]
 
@@ -158,6 +171,97 @@ class TestFlac:
         assert codes(errors) == [ErrorCode.AUDIO_CORRUPT]
 
 
+class TestOpus:
+    PAGES = ogg_opus(opus_packets(PCM), head=opus_head(pre_skip=312), end=4 * 48_000)
+
+    @pytest.mark.parametrize("rate_hz", [8000, 16_000, 48_000])
+    def test_at_whatever_rate_was_announced(self, rate_hz: int) -> None:
+        pcm, errors = run(AudioStream(OPUS, rate_hz), self.PAGES)
+        assert len(pcm) == len(PCM) - 2 * 312 // 3
+        assert likeness(pcm, PCM[: len(pcm)]) > 0.95
+        assert not errors
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.lists(st.integers(0, 50_000), max_size=60))
+    def test_cut_anywhere(self, places: list[int]) -> None:
+        chunks = cut(b"".join(self.PAGES), places)
+        assert run(AudioStream(OPUS, 16_000), chunks) == run(AudioStream(OPUS, 16_000), self.PAGES)
+
+    def test_damage_names_its_chunk_once(self) -> None:
+        pages = list(self.PAGES)
+        pages[7] = pages[7][:100] + b"damage" + pages[7][106:]
+        pcm, errors = run(AudioStream(OPUS, 16_000), pages)
+        assert len(pcm) == len(PCM) - 2 * 312 // 3 - 3200
+        assert codes(errors) == [ErrorCode.AUDIO_CORRUPT]
+        assert errors[0].details["sequence"] in (7, 8)
+
+    def test_a_gap_costs_the_pages_it_touches_and_one_error(self) -> None:
+        stream = AudioStream(OPUS, 16_000)
+        chunks = enumerate(pieces(b"".join(self.PAGES), 100))
+        decoded = [stream.feed(n, chunk) for n, chunk in chunks if n not in (50, 51)]
+        decoded.append(stream.flush())
+        assert codes(error for part in decoded for error in part.errors) == [ErrorCode.AUDIO_SEQUENCE_GAP]
+        lost = len(PCM) - 2 * 312 // 3 - sum(len(part.pcm) for part in decoded)
+        assert lost in (3200, 6400)
+
+    def test_unsupported_ends_the_stream(self) -> None:
+        stream = AudioStream(OPUS, 16_000)
+        decoded = stream.feed(3, b"\x1a\x45\xdf\xa3")
+        assert codes(decoded.errors) == [ErrorCode.AUDIO_UNSUPPORTED]
+        assert decoded.errors[0].details == {"sequence": 3}
+        assert stream.ended
+
+    def test_a_bomb_ends_the_stream(self) -> None:
+        """Packets of two bytes that hold 120 ms of nothing."""
+        bomb = b"".join(ogg_opus([b"\xfb\x06"] * 2000, samples=5760, a_page=100))
+        assert len(bomb) < 10_000
+        stream = AudioStream(OPUS, 16_000)
+        decoded = stream.feed(0, bomb)
+        assert codes(decoded.errors) == [ErrorCode.AUDIO_UNSUPPORTED]
+        assert len(decoded.pcm) <= (MAX_CHUNK_S + 1) * 32_000
+        assert stream.ended
+
+
+class TestDrain:
+    @pytest.mark.parametrize("rate_hz", [8000, 44_100, 48_000])
+    def test_the_end_comes_out_and_the_stream_goes_on(self, rate_hz: int) -> None:
+        first, second = tone(rate_hz, 5003), tone(rate_hz, 7001, frequency_hz=300)
+        stream = AudioStream("LINEAR16", rate_hz)
+        pcm = [
+            stream.feed(0, first).pcm + stream.drain().pcm,
+            stream.feed(1, second).pcm + stream.flush().pcm,
+        ]
+        alone = [run(AudioStream("LINEAR16", rate_hz), [part])[0] for part in (first, second)]
+        assert pcm == alone
+        assert stream.received_ms == sum(map(len, pcm)) / 32
+
+    def test_what_is_cut_in_two_is_put_together(self) -> None:
+        stream = AudioStream("LINEAR16", 16_000)
+        decoded = [stream.feed(0, PCM[:101]), stream.drain(), stream.feed(1, PCM[101:300]), stream.flush()]
+        assert b"".join(part.pcm for part in decoded) == PCM[:300]
+        assert not any(part.errors for part in decoded)
+
+    @pytest.mark.parametrize("format_", ["FLAC", OPUS])
+    def test_of_what_is_encoded(self, format_: StreamFormat) -> None:
+        chunks = encode_flac(tone(48_000, 48_000), 48_000) if format_ == "FLAC" else TestOpus.PAGES
+        whole = run(AudioStream(format_, 48_000), chunks)
+        stream = AudioStream(format_, 48_000)
+        decoded = []
+        for sequence, chunk in enumerate(pieces(b"".join(chunks), 5000)):
+            decoded += [stream.feed(sequence, chunk), stream.drain()]
+        decoded.append(stream.flush())
+        pcm = b"".join(part.pcm for part in decoded)
+        assert abs(len(pcm) - len(whole[0])) <= len(decoded), "each part is rounded"
+        assert not any(part.errors for part in decoded)
+
+    def test_nothing_in_nothing_out(self) -> None:
+        stream = AudioStream("LINEAR16", 48_000)
+        assert stream.drain() == stream.drain() == Decoded(b"")
+        stream.feed(0, tone(48_000, 4800))
+        stream.flush()
+        assert stream.drain() == Decoded(b"")
+
+
 class TestSequence:
     @pytest.mark.parametrize("first", [0, 1, -5, 1 << 40])
     def test_begins_anywhere(self, first: int) -> None:
@@ -190,8 +294,8 @@ class TestSequence:
 
 
 class TestEnd:
-    @pytest.mark.parametrize("format_", ["FLAC", "LINEAR16"])
-    def test_nothing_in_nothing_out(self, format_: AudioFormat) -> None:
+    @pytest.mark.parametrize("format_", ["FLAC", "LINEAR16", OPUS])
+    def test_nothing_in_nothing_out(self, format_: StreamFormat) -> None:
         assert run(AudioStream(format_, 44_100), []) == (b"", [])
 
     def test_after_the_end_nothing_comes(self) -> None:

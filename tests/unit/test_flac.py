@@ -12,8 +12,16 @@ from av.audio.frame import AudioFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antiphon.audio.flac import (
+    MAX_FRAME_BYTES,
+    MAX_METADATA_BYTES,
+    Block,
+    Damage,
+    FlacDecoder,
+    Header,
+    _Codec,
+)
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.flac import MAX_FRAME_BYTES, MAX_METADATA_BYTES, Block, Damage, FlacDecoder, Header, _Codec
 from audio_samples import (
     cut,
     encode_flac,

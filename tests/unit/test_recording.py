@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon.audio import AudioStream
-from antiphon.recording import Recording, RecordingError
-from audio_samples import SPEECH, encode_flac, flac_frame, speech, stream_info, tone, write_wav
+from antiphon.audio.recording import Recording, RecordingError
+from antiphon.audio.stream import AudioStream
+from audio_samples import SPEECH, encode_flac, flac_frame, likeness, speech, stream_info, tone, write_wav
 
 PCM = speech()
 
@@ -76,6 +76,29 @@ def test_chunks_are_tenths_of_a_second_that_flow(rate_hz: int, extra: int) -> No
         assert decoded.pcm == plain.feed(sequence, chunks[sequence][1]).pcm, "nothing is held back"
         assert not decoded.errors
     assert stream.flush() == plain.flush()
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 16_000, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_opus_chunks_are_as_long(rate_hz: int, extra: int) -> None:
+    recording = Recording(Path("a"), tone(rate_hz, rate_hz + extra), rate_hz)
+    chunks = list(recording.chunks("audio/ogg;codecs=opus"))
+    assert [samples for samples, _ in chunks] == [samples for samples, _ in recording.chunks("LINEAR16")]
+    stream = AudioStream("audio/ogg;codecs=opus", rate_hz)
+    said_ms = 0.0
+    for sequence, (samples, data) in enumerate(chunks):
+        assert not stream.feed(sequence, data).errors
+        said_ms += samples / rate_hz * 1000
+        assert said_ms - stream.received_ms < 100, "what the encoder and both resamplers hold back"
+    assert not stream.flush().errors
+    assert stream.received_ms == pytest.approx((rate_hz + extra) / rate_hz * 1000, abs=0.1)
+
+
+def test_opus_keeps_the_speech() -> None:
+    stream = AudioStream("audio/ogg;codecs=opus", 16_000)
+    chunks = Recording(Path("a"), PCM, 16_000).chunks("audio/ogg;codecs=opus")
+    pcm = b"".join(stream.feed(sequence, data).pcm for sequence, (_, data) in enumerate(chunks))
+    assert likeness(pcm + stream.flush().pcm, PCM) > 0.98
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17])

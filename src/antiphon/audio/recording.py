@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
 from msgspec import Struct
 
-from antiphon.messages import AudioFormat
+from antiphon.audio.encoding import FlacEncoder, OpusEncoder
+from antiphon.messages import StreamFormat
 
 
 class RecordingError(Exception):
@@ -53,46 +52,23 @@ class Recording(Struct, frozen=True):
     def duration_s(self) -> float:
         return len(self.pcm) / 2 / self.rate_hz
 
-    def chunks(self, format: AudioFormat) -> Iterator[tuple[int, bytes]]:  # noqa: A002 (the protocol's word)
+    def chunks(self, format: StreamFormat) -> Iterator[tuple[int, bytes]]:  # noqa: A002 (the protocol's word)
         """Yield tenths of a second, as a number of samples and the bytes to send."""
-        size = self.rate_hz // 20 * 2
-        samples = np.frombuffer(self.pcm, "<i2")
-        encoder = _FlacEncoder(self.rate_hz, block_size=size // 2) if format == "FLAC" else None
-        for place in range(0, len(samples), size):
-            part = samples[place : place + size]
-            last = place + size >= len(samples)
-            yield len(part), encoder.encode(part, last=last) if encoder else bytes(part.data)
+        half = self.rate_hz // 20
+        encoder: FlacEncoder | OpusEncoder | None = None
+        if format == "FLAC":
+            encoder = FlacEncoder(self.rate_hz, half)
+        elif format != "LINEAR16":
+            encoder = OpusEncoder(self.rate_hz)
+        for place in range(0, len(self.pcm), half * 4):
+            part = self.pcm[place : place + half * 4]
+            data = encoder.encode(part) if encoder else part
+            if encoder and place + len(part) == len(self.pcm):
+                data += encoder.finish()
+            yield len(part) // 2, data
 
 
 def _resampled(container: InputContainer, resampler: av.AudioResampler) -> Iterator[av.AudioFrame]:
     for frame in container.decode(audio=0):
         yield from resampler.resample(frame)
     yield from resampler.resample(None)
-
-
-class _FlacEncoder:
-    """Encode as the sound comes: whole frames for every chunk of a whole number of blocks."""
-
-    def __init__(self, rate_hz: int, block_size: int) -> None:
-        self._block_size = block_size
-        self._context = av.CodecContext.create("flac", "w")
-        self._context.format = "s16"
-        self._context.layout = "mono"
-        self._context.sample_rate = rate_hz
-        self._context.time_base = Fraction(1, rate_hz)
-        self._context.options = {"frame_size": str(block_size)}
-        self._context.open()
-        self._head = b"fLaC\x80\x00\x00\x22" + (self._context.extradata or b"")[:34]
-
-    def encode(self, samples: np.ndarray[tuple[int], np.dtype[np.int16]], *, last: bool) -> bytes:
-        packets = []
-        for place in range(0, len(samples), self._block_size):
-            block = samples[place : place + self._block_size].reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(block, "s16", "mono")
-            frame.sample_rate = self._context.sample_rate
-            packets += self._context.encode(frame)
-        if last:
-            packets += self._context.encode(None)
-        data = self._head + b"".join(bytes(packet) for packet in packets)
-        self._head = b""
-        return data

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
-from typing import Any, Final
+from typing import Final, assert_never
 
-import numpy as np
-import soxr
 from msgspec import Struct
 
+from antiphon.audio.flac import Block, Damage, FlacDecoder
+from antiphon.audio.opus import RATE_HZ as OPUS_RATE_HZ
+from antiphon.audio.opus import OpusDecoder
+from antiphon.audio.resampling import Resampler
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.flac import Block, Damage, FlacDecoder
 from antiphon.live import INPUT_RATE_HZ
-from antiphon.messages import AudioFormat
+from antiphon.messages import StreamFormat
 
 MAX_CHUNK_S: Final = 120
 """FLAC holds 65,535 samples in 11 bytes. A chunk may hold this much, or 16 times its size if that is more."""
@@ -37,10 +38,11 @@ class AudioStream:
 
     `format` and `rate_hz` are what the client announced; the rate is 8000 to 48000. No sample is lost or
     doubled, and the samples are the same for every chunking. LINEAR16 at 16 kHz passes byte for byte, FLAC at
-    16 kHz and 16 bits bit for bit; other rates give round(n * 16000 / rate) samples once flushed.
+    16 kHz and 16 bits bit for bit; other rates give round(n * 16000 / rate) samples once flushed. Opus has
+    48 kHz, whatever was announced.
     """
 
-    def __init__(self, format: AudioFormat, rate_hz: int) -> None:  # noqa: A002 (the protocol's word)
+    def __init__(self, format: StreamFormat, rate_hz: int) -> None:  # noqa: A002 (the protocol's word)
         self.duplicates = 0
         """Chunks dropped because their sequence had been seen or skipped."""
         self.gaps = 0
@@ -48,8 +50,18 @@ class AudioStream:
         """The stream is over: flushed, or ended by AUDIO_UNSUPPORTED. More chunks yield nothing."""
         self._announced_hz = rate_hz
         self._rate_changes = 0
-        self._decoder = FlacDecoder() if format == "FLAC" else _Linear16Decoder(rate_hz)
-        self._resampler = _Resampler(rate_hz)
+        self._decoder: FlacDecoder | OpusDecoder | _Linear16Decoder
+        match format:
+            case "FLAC":
+                self._decoder = FlacDecoder()
+            case "LINEAR16":
+                self._decoder = _Linear16Decoder(rate_hz)
+            case "audio/ogg;codecs=opus":
+                self._decoder = OpusDecoder()
+                rate_hz = OPUS_RATE_HZ
+            case _:
+                assert_never(format)
+        self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
         self._sequence: int | None = None
         self._pcm_bytes = 0
 
@@ -84,6 +96,17 @@ class AudioStream:
             results += self._convert(self._decoder.feed(data), max_bytes)
         return self._decoded(results)
 
+    def drain(self) -> Decoded:
+        """Bring out what the resampler holds back; the stream goes on, resampled afresh.
+
+        A part of a frame or of a page still waits for the rest of it.
+        """
+        results: list[bytes | GatewayError] = []
+        if not self.ended:
+            results.append(self._resampler.flush())
+            self._resampler = Resampler(self._resampler.from_hz, INPUT_RATE_HZ)
+        return self._decoded(results)
+
     def flush(self) -> Decoded:
         """Decode what is held back, to the last sample; the stream is over."""
         results: list[bytes | GatewayError] = []
@@ -103,7 +126,7 @@ class AudioStream:
                 if isinstance(item, Damage):
                     yield GatewayError(ErrorCode.AUDIO_CORRUPT, sequence=self._sequence)
                     continue
-                if item.rate_hz != self._resampler.rate_hz:
+                if item.rate_hz != self._resampler.from_hz:
                     yield self._resampler.flush()
                     yield from self._change_rate(item.rate_hz)
                 pcm = self._resampler.feed(item.pcm)
@@ -116,7 +139,7 @@ class AudioStream:
             yield GatewayError(error.code, error.message, sequence=self._sequence)
 
     def _change_rate(self, rate_hz: int) -> Iterator[GatewayError]:
-        self._resampler = _Resampler(rate_hz)
+        self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
         self._rate_changes += 1
         if self._rate_changes > MAX_RATE_CHANGES:
             raise _unsupported("The stream changes its sample rate too often.")
@@ -163,27 +186,3 @@ class _Linear16Decoder:
     def flush(self) -> Iterator[Block | Damage]:
         if self._half:
             yield Damage()
-
-
-class _Resampler:
-    """Resample to 16 kHz with soxr, quality LQ: at least 111 dB SNR; 20 ms of 48 kHz held back, 61 of 8 kHz.
-
-    In float32 and rounded here: soxr's own int16 is dithered, and so differs with the chunking.
-    """
-
-    def __init__(self, rate_hz: int) -> None:
-        self.rate_hz = rate_hz
-        self._soxr: Any = None
-        if rate_hz != INPUT_RATE_HZ:
-            self._soxr = soxr.ResampleStream(rate_hz, INPUT_RATE_HZ, 1, dtype="float32", quality="LQ")
-
-    def feed(self, pcm: bytes) -> bytes:
-        return pcm if self._soxr is None else self._run(pcm)
-
-    def flush(self) -> bytes:
-        return b"" if self._soxr is None else self._run(b"", last=True)
-
-    def _run(self, pcm: bytes, *, last: bool = False) -> bytes:
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32)
-        resampled = np.rint(self._soxr.resample_chunk(samples, last=last))
-        return bytes(np.clip(resampled, -0x8000, 0x7FFF).astype("<i2").data)

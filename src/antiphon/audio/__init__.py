@@ -1,0 +1,1 @@
+"""Sound: what clients send and are sent, decoded, resampled and encoded."""
