@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from antiphon.live import Function, Parameter
+from antiphon.tools.call import PythonTool, Tool
 
 EXAMPLES = "commands.toml"
 
@@ -28,13 +29,26 @@ class _Command(Struct, frozen=True, forbid_unknown_fields=True):
     description: Annotated[str, Meta(min_length=1, max_length=1000)]
     phrases: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
     parameters: dict[_Name, Parameter] = {}
+    tool: Tool | None = None
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[tuple[_Command, ...], Meta(max_length=128)] = ()
 
 
+class Commands(Struct, frozen=True):
+    """The commands in force; `tools` says of those that are carried out, by their names, who does it."""
+
+    functions: tuple[Function, ...]
+    tools: dict[str, Tool]
+
+
 def load(path: Path | None = None) -> tuple[Function, ...]:
+    """Return what `load_all` does, without the tools."""
+    return load_all(path).functions
+
+
+def load_all(path: Path | None = None) -> Commands:
     """Return the commands of a TOML file, or the examples that ship.
 
     Raises:
@@ -42,7 +56,7 @@ def load(path: Path | None = None) -> tuple[Function, ...]:
     """
     where = str(path) if path else "the shipped commands"
     try:
-        source = path.read_bytes() if path else files("antiphon").joinpath(EXAMPLES).read_bytes()
+        source = path.read_bytes() if path else files("antiphon.tools").joinpath(EXAMPLES).read_bytes()
         content = msgspec.convert(tomllib.loads(source.decode()), _File)
     except OSError as error:
         raise CommandsError(f"The file of commands {where} cannot be read: {error.strerror}.") from error
@@ -55,6 +69,11 @@ def load(path: Path | None = None) -> tuple[Function, ...]:
         if command.name in seen:
             raise CommandsError(f"The file of commands {where} names {command.name!r} twice.")
         seen.add(command.name)
+        if isinstance(command.tool, PythonTool) and "context" in command.parameters:
+            raise CommandsError(
+                f"The command {command.name!r} in {where} has a parameter named context, "
+                "which is what a Python function gets the call's circumstances by; give it another name."
+            )
         for phrase in command.phrases:
             for name in _PLACEHOLDER.findall(phrase):
                 if name not in command.parameters:
@@ -62,7 +81,8 @@ def load(path: Path | None = None) -> tuple[Function, ...]:
                         f"The phrase {phrase!r} of the command {command.name!r} in {where} "
                         f"has a placeholder {{{name}}} that is none of its parameters."
                     )
-    return tuple(
+    functions = tuple(
         Function(command.name, command.description, command.phrases, command.parameters)
         for command in content.command
     )
+    return Commands(functions, {command.name: command.tool for command in content.command if command.tool})
