@@ -1,19 +1,24 @@
-"""A scriptable Gemini Live server over real gRPC: each conversation runs a script of the test's."""
+"""A scriptable Gemini Live server over real gRPC, over its WebSocket or over both: each conversation runs
+a script of the test's.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
 
-from antiphon.gemini import METHOD
-from antiphon.gemini_codec import ClientMessage, ServerMessage
+from antiphon.gemini.client import METHOD
+from antiphon.gemini.codec import ClientMessage, ServerMessage
+from fake_socket import FakeSocketServer, relay
 
 Script = Callable[["Conversation"], Awaitable[None]]
+Serving = Literal["grpc", "websocket", "both"]
 
 
 class Conversation:
@@ -43,6 +48,7 @@ class Conversation:
         self.heard += message.realtime_input.audio.data
         if message.realtime_input.text:
             self.texts.append(message.realtime_input.text)
+        self.texts += [part.text for turn in message.client_content.turns for part in turn.parts]
         self.ended += message.realtime_input.audio_stream_end
         self.results += message.tool_response.function_responses
         return message
@@ -99,34 +105,56 @@ class Raw:
 class FakeGemini:
     """The server: where it listens, and what it has seen."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, serving: Serving = "grpc", tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self.serving = serving
         self.target = ""
+        self.refuses_with: int | None = None
+        """The HTTP status that the handshake of a WebSocket is answered with."""
         self.conversations: list[Conversation] = []
         self.open = 0
         self.most_open = 0
-        self._server: grpc.aio.Server
+        self._tls = tls
+        self._grpc: grpc.aio.Server | None = None
+        self._sockets: FakeSocketServer | None = None
+        self._front: asyncio.Server | None = None
 
     async def start(self, port: int = 0, max_streams: int | None = None) -> None:
+        ports: list[int] = []
+        if self.serving != "websocket":
+            ports.append(await self._start_grpc(port if self.serving == "grpc" else 0, max_streams))
+        if self.serving != "grpc":
+            self._sockets = FakeSocketServer(self._converse, lambda: self.refuses_with)
+            ports.append(await self._sockets.start(port if self.serving == "websocket" else 0, self._tls))
+        if self.serving == "both":
+            self._front = await relay(*ports)
+            ports = [self._front.sockets[0].getsockname()[1]]
+        self.target = f"127.0.0.1:{ports[0]}"
+
+    async def _start_grpc(self, port: int, max_streams: int | None) -> int:
         options = [("grpc.so_reuseport", 0)]
         if max_streams:
             options.append(("grpc.max_concurrent_streams", max_streams))
-        self._server = grpc.aio.server(options=options)
+        server = self._grpc = grpc.aio.server(options=options)
         handler = grpc.stream_stream_rpc_method_handler(
             self._converse,
             request_deserializer=ClientMessage.FromString,
             response_serializer=lambda message: message.SerializeToString(),
         )
         service, _, method = METHOD.strip("/").partition("/")
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, {method: handler}),)
-        )
-        self.target = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
-        await self._server.start()
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        bound: int = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return bound
 
     async def stop(self) -> None:
         """Go away at once, as a killed process does."""
-        await self._server.stop(None)
+        if self._front:
+            self._front.close()
+        if self._grpc:
+            await self._grpc.stop(None)
+        if self._sockets:
+            await self._sockets.stop()
 
     async def idle(self) -> None:
         """Wait until no conversation is open."""
@@ -148,8 +176,13 @@ class FakeGemini:
 
 
 @asynccontextmanager
-async def fake_gemini(script: Script, max_streams: int | None = None) -> AsyncIterator[FakeGemini]:
-    server = FakeGemini(script)
+async def fake_gemini(
+    script: Script,
+    max_streams: int | None = None,
+    serving: Serving = "grpc",
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[FakeGemini]:
+    server = FakeGemini(script, serving, tls)
     await server.start(max_streams=max_streams)
     try:
         yield server

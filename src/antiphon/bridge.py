@@ -9,17 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine
-from typing import Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
-from antiphon import messages
+from antiphon import extension, frames, messages
 from antiphon.admission import Admission
+from antiphon.audio import encoding
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.live import Connect, LiveStream, Setup
-from antiphon.session import Close, Effect, Open, Send, Session, State, Verify
+from antiphon.session.answer import Piece
+from antiphon.session.effects import Abort, Close, Effect, Encode, Open, Run, Send, SendBinary, Verify
+from antiphon.session.machine import Session, State
+from antiphon.tools.call import Call, ToolFailed
 
 MAX_UNREAD_BYTES: Final = 1024 * 1024
 """What may wait in the socket for a client that does not read: 15 s of paced answer audio."""
+
+_NOT_ASKED: Final = "Binary frames were not asked for: send JSON text, or binaryAudio in client_hello."
+
+PARTING_S: Final = 0.5
+"""How long the model may take to hear how the user's turn ended, once the client is gone."""
 
 _TIMER_SLACK_S: Final = 0.002
 """uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
@@ -43,6 +53,12 @@ class Authenticate(Protocol):
     def __call__(self, token: str, now: float, /) -> Awaitable[Principal]: ...
 
 
+class Toolbox(Protocol):
+    """What carries out the calls that are not the client's. Raises `ToolFailed`."""
+
+    async def run(self, call: Call, /) -> dict[str, Any]: ...
+
+
 class Connection(Protocol):
     """The client's socket, as the bridge sees it."""
 
@@ -50,6 +66,8 @@ class Connection(Protocol):
     def unread_bytes(self) -> int: ...
 
     def send(self, data: bytes) -> None: ...
+
+    def send_binary(self, data: bytes) -> None: ...
 
     def close(self, code: int, reason: str) -> None: ...
 
@@ -73,6 +91,7 @@ class Bridge:
         authenticate: Authenticate,
         admission: Admission,
         connect: Connect,
+        toolbox: Toolbox,
         clock: Clock,
     ) -> None:
         self.session = session
@@ -80,12 +99,19 @@ class Bridge:
         self._authenticate = authenticate
         self._admission = admission
         self._connect = connect
+        self._toolbox = toolbox
         self._clock = clock
-        self._held: deque[Frame] = deque()
+        self._decode = extension.decode if session.extended else messages.decode
+        self._held: deque[tuple[Frame, bool]] = deque()
         self._paused = False
         self._admitted: str | None = None
         self._jobs: asyncio.Queue[Coroutine[None, None, None] | None] = asyncio.Queue()
+        self._conversation: asyncio.Task[None] | None = None
+        self._workers: dict[str, asyncio.Task[None] | None] = {}
+        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self._encodes = False
         self._input_ready = asyncio.Event()
+        self._said_all = asyncio.Event()
         self._answer_room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -97,6 +123,7 @@ class Bridge:
             async with asyncio.TaskGroup() as tasks:
                 while job := await self._jobs.get():
                     tasks.create_task(job)
+                await self._part()
                 raise _Over  # noqa: TRY301 (it is what ends the group)
         except* _Over:
             pass
@@ -110,18 +137,26 @@ class Bridge:
 
     # ---- from the listener
 
-    def receive(self, frame: Frame) -> None:
-        """Take a text frame."""
+    def receive(self, frame: Frame, *, binary: bool = False) -> None:
+        """Take a frame."""
         if self._held or self.session.state is State.AUTHENTICATING:
-            self._held.append(frame)
+            self._held.append((frame, binary))
             return
         now = self._clock()
         try:
-            message = messages.decode(frame)
+            message = self._binary_chunk(frame) if binary else self._decode(frame)
         except GatewayError as error:
             self._perform(self.session.reject(error, now))
         else:
             self._perform(self.session.receive(message, now))
+
+    def _binary_chunk(self, data: Frame) -> messages.AudioChunk:
+        if not self.session.binary:
+            raise GatewayError(
+                ErrorCode.PROTOCOL_BINARY_UNEXPECTED, _NOT_ASKED if self.session.extended else None
+            )
+        frame = frames.unpack(data, frames.AUDIO_CHUNK)
+        return messages.AudioChunk(timestamp=frame.timestamp_ms, data=frame.audio, sequence=frame.sequence)
 
     def reject(self, error: GatewayError) -> None:
         """Take a frame that cannot be a message."""
@@ -135,6 +170,10 @@ class Bridge:
         """Note that the connection wrote by itself, as it does when pinged."""
         self._cut_if_unread()
 
+    def writable(self, *, writable: bool) -> None:
+        """Note whether the connection takes more for now, or has enough on its way."""
+        self._perform(self.session.hold(not writable, self._clock()))
+
     def disconnected(self) -> None:
         """Note that the socket is gone."""
         self._perform(self.session.disconnected(self._clock()))
@@ -146,10 +185,22 @@ class Bridge:
             match effect:
                 case Send(message=message):
                     self._connection.send(messages.encode(message))
+                case SendBinary(data=data):
+                    self._connection.send_binary(data)
                 case Verify(token=token):
                     self._jobs.put_nowait(self._verify(token))
                 case Open(setup=setup):
+                    if self._conversation:
+                        self._conversation.cancel()
                     self._jobs.put_nowait(self._converse(setup))
+                case Encode(piece=piece):
+                    self._encode(piece)
+                case Run(call=call):
+                    self._workers[call.call_id] = None
+                    self._jobs.put_nowait(self._work(call))
+                case Abort(call_id=call_id):
+                    if worker := self._workers.pop(call_id, None):
+                        worker.cancel()
                 case Close(code=code, reason=reason):
                     self._connection.close(code, reason)
                     self._jobs.put_nowait(None)
@@ -206,10 +257,14 @@ class Bridge:
         self._perform(self.session.authenticated(principal.user_id, principal.expires_at, self._clock()))
         while self._held and self.session.state is not State.AUTHENTICATING:
             held, self._held = self._held, deque()
-            for frame in held:
-                self.receive(frame)
+            for frame, binary in held:
+                self.receive(frame, binary=binary)
 
     async def _converse(self, setup: Setup) -> None:
+        last, self._conversation = self._conversation, asyncio.current_task()
+        if last:
+            last.cancel()
+            await asyncio.wait([last])
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
                 self._perform(self.session.opened(self._clock()))
@@ -230,8 +285,54 @@ class Bridge:
             while item := self.session.next_input(self._clock()):
                 await stream.send(item)
                 self._regulate()
+            if not self.session.last_words:
+                self._said_all.set()
             self._input_ready.clear()
             await self._input_ready.wait()
+
+    async def _part(self) -> None:
+        """Let the model hear the last words of a session that is closed."""
+        if not self.session.last_words:
+            return
+        self._said_all.clear()
+        try:
+            async with asyncio.timeout(PARTING_S):
+                await self._said_all.wait()
+        except TimeoutError:
+            pass
+
+    async def _work(self, call: Call) -> None:
+        """Carry out a call, unless it was cancelled before it began."""
+        if call.call_id not in self._workers:
+            return
+        self._workers[call.call_id] = asyncio.current_task()
+        try:
+            result = await self._toolbox.run(call)
+        except ToolFailed as failure:
+            result = {"error": str(failure)}
+        finally:
+            self._workers.pop(call.call_id, None)
+        self._perform(self.session.ran(call.call_id, result, self._clock()))
+
+    def _encode(self, piece: Piece) -> None:
+        self._pieces.put_nowait(piece)
+        if not self._encodes:
+            self._encodes = True
+            self._jobs.put_nowait(self._encode_pieces())
+
+    async def _encode_pieces(self) -> None:
+        """Encode the pieces of one response after the other, those apart that were dropped meanwhile."""
+        number = 0
+        encoder: encoding.Encoder | None = None
+        while True:
+            piece = await self._pieces.get()
+            if piece.data is not None:
+                continue
+            if encoder is None or piece.number != number:
+                encoder, number = encoding.encoder(piece.encoding or encoding.FORMATS[0]), piece.number
+            work = encoder.finish if piece.last else partial(encoder.encode, piece.pcm, piece.rate_hz)
+            data = await asyncio.to_thread(work) if encoder.costly else work()
+            self._perform(self.session.encoded(piece, data, self._clock()))
 
     def _discard_jobs(self) -> None:
         while not self._jobs.empty():

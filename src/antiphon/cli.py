@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     talk.add_arguments(
-        command("talk", _talk, "Speak a file to a gateway; show the transcript and the answer.")
+        command(
+            "talk",
+            _talk,
+            "Talk to a gateway, by sound files or by microphone; show what it hears and answers.",
+        )
     )
     token = command("token", _token, "Print a token for a user, signed with the configured secret.")
     token.add_argument("--user", required=True, help="whom the token speaks for (its sub)")

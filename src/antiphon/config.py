@@ -18,9 +18,9 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 PREFIX: Final = "ANTIPHON_"
-SECRETS: Final = frozenset({"jwt_secret", "gemini_api_key"})
+SECRETS: Final = frozenset({"jwt_secret", "gemini_api_key", "tool_secret"})
 """Settings that have no flag (a process list would show them) and are never printed."""
-FOREIGN: Final = frozenset({"ANTIPHON_CONFIG", "ANTIPHON_TOKEN", "ANTIPHON_URL"})
+FOREIGN: Final = frozenset({"ANTIPHON_BRAIN_KEY", "ANTIPHON_CONFIG", "ANTIPHON_TOKEN", "ANTIPHON_URL"})
 """Variables of ours that are no setting of the server."""
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -38,8 +38,18 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="port to listen on; 0 takes a free one")] = 8080
     upstream: Annotated[
-        str, Meta(description="local, gemini, grpc://HOST:PORT or grpcs://HOST:PORT; auto: gemini with a key")
+        str,
+        Meta(
+            description="local, gemini, vertex, or grpc, grpcs, ws or wss://HOST:PORT; "
+            "auto: gemini with a key, else local"
+        ),
     ] = "auto"
+    upstream_transport: Annotated[
+        Literal["auto", "grpc", "websocket"],
+        Meta(description="what Gemini is spoken to over; auto: gRPC, or the WebSocket where there is none"),
+    ] = "auto"
+    vertex_project: Annotated[str | None, Meta(description="the Google Cloud project of Vertex AI")] = None
+    vertex_location: Annotated[str, Meta(description="where Vertex AI serves it")] = "us-central1"
     model: Annotated[str, Meta(description="the Gemini model that answers")] = "gemini-3.8-live"
     voice: Annotated[str, Meta(description="the voice it answers with; empty: its own")] = ""
     instruction: Annotated[str, Meta(description="what the model is told about its task")] = ""
@@ -47,7 +57,24 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     commands: Annotated[
         Path | None, Meta(description="TOML file of commands; none: the shipped examples")
     ] = None
+    tool_secret: Annotated[
+        str | None, Meta(description="secret that requests to HTTP tools are signed with, at least 32 bytes")
+    ] = None
+    tool_networks: Annotated[
+        tuple[str, ...],
+        Meta(description="networks besides the public internet that HTTP tools may be in, like 10.1.0.0/16"),
+    ] = ()
     models_dir: Annotated[Path | None, Meta(description="folder of the speech models")] = None
+    engine_brain: Annotated[
+        str,
+        Meta(
+            description="what answers behind the embedded engine: builtin, or the URL of a chat API "
+            "like http://127.0.0.1:11434/v1; its key is in ANTIPHON_BRAIN_KEY"
+        ),
+    ] = "builtin"
+    engine_brain_model: Annotated[
+        str, Meta(description="the model of that chat API; empty: the first that it lists")
+    ] = ""
     origins: Annotated[
         tuple[str, ...],
         Meta(description="origins of pages that may connect, besides the gateway's own; * for any"),

@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     AUTH_USER_CHANGED = "AUTH_USER_CHANGED"
     AUTH_ORIGIN_REFUSED = "AUTH_ORIGIN_REFUSED"
     AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
+    PROTOCOL_ACTIVITY_ORDER = "PROTOCOL_ACTIVITY_ORDER"
+    PROTOCOL_BAD_BINARY = "PROTOCOL_BAD_BINARY"
     PROTOCOL_BAD_FRAME = "PROTOCOL_BAD_FRAME"
     PROTOCOL_BAD_ENCODING = "PROTOCOL_BAD_ENCODING"
     PROTOCOL_BAD_JSON = "PROTOCOL_BAD_JSON"
@@ -28,6 +30,7 @@ class ErrorCode(StrEnum):
     PROTOCOL_BINARY_UNEXPECTED = "PROTOCOL_BINARY_UNEXPECTED"
     PROTOCOL_TOO_BIG = "PROTOCOL_TOO_BIG"
     PROTOCOL_TOO_MANY_ERRORS = "PROTOCOL_TOO_MANY_ERRORS"
+    PROTOCOL_UNKNOWN_RESPONSE = "PROTOCOL_UNKNOWN_RESPONSE"
     PROTOCOL_UNKNOWN_TYPE = "PROTOCOL_UNKNOWN_TYPE"
     AUDIO_CORRUPT = "AUDIO_CORRUPT"
     AUDIO_RATE_MISMATCH = "AUDIO_RATE_MISMATCH"
@@ -39,6 +42,9 @@ class ErrorCode(StrEnum):
     SESSION_IDLE = "SESSION_IDLE"
     SESSION_MAX_DURATION = "SESSION_MAX_DURATION"
     QUOTA_CONNECTIONS = "QUOTA_CONNECTIONS"
+    TOOL_CALL_UNKNOWN = "TOOL_CALL_UNKNOWN"
+    TOOL_RESULT_LATE = "TOOL_RESULT_LATE"
+    TOOL_RESULT_REPEATED = "TOOL_RESULT_REPEATED"
     UPSTREAM_INTERNAL = "UPSTREAM_INTERNAL"
     UPSTREAM_LOST = "UPSTREAM_LOST"
     UPSTREAM_QUOTA = "UPSTREAM_QUOTA"
@@ -83,6 +89,10 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
         4403, False, "Pages of this origin may not connect; the operator can allow it (ANTIPHON_ORIGINS)."
     ),
     C.AUTH_UNAVAILABLE: Disposition(1013, True, "Tokens cannot be verified at the moment; try again later."),
+    C.PROTOCOL_ACTIVITY_ORDER: Disposition(
+        None, False, "An activity is begun by activity_start and ended by activity_end, in turns."
+    ),
+    C.PROTOCOL_BAD_BINARY: Disposition(None, False, "The binary frame is not one of this protocol."),
     C.PROTOCOL_BAD_FRAME: Disposition(1002, False, "The frame violates the WebSocket protocol."),
     C.PROTOCOL_BAD_ENCODING: Disposition(None, False, "The text frame is not valid UTF-8."),
     C.PROTOCOL_BAD_JSON: Disposition(None, False, "The text frame is not valid JSON."),
@@ -90,6 +100,7 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.PROTOCOL_BINARY_UNEXPECTED: Disposition(None, False, "Binary frames are not accepted; send JSON text."),
     C.PROTOCOL_TOO_BIG: Disposition(1009, False, "The message is larger than this server takes; send less."),
     C.PROTOCOL_TOO_MANY_ERRORS: Disposition(4400, False, "Too many messages could not be understood."),
+    C.PROTOCOL_UNKNOWN_RESPONSE: Disposition(None, False, "There is no response of this id."),
     C.PROTOCOL_UNKNOWN_TYPE: Disposition(None, False, "The message type is not known."),
     C.AUDIO_CORRUPT: Disposition(None, False, "Part of the audio could not be decoded and was left out."),
     C.AUDIO_RATE_MISMATCH: Disposition(
@@ -109,6 +120,11 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.SESSION_IDLE: Disposition(4408, True, "The session was idle for too long; reconnect when needed."),
     C.SESSION_MAX_DURATION: Disposition(4441, True, "The session reached its longest duration; start anew."),
     C.QUOTA_CONNECTIONS: Disposition(4429, True, "This user has too many connections; close one or wait."),
+    C.TOOL_CALL_UNKNOWN: Disposition(None, False, "There is no tool call of this id."),
+    C.TOOL_RESULT_LATE: Disposition(
+        None, False, "The result came too late: the call was cancelled, or its deadline has passed."
+    ),
+    C.TOOL_RESULT_REPEATED: Disposition(None, False, "The call has its result already; this one is dropped."),
     C.UPSTREAM_INTERNAL: Disposition(1011, True, "The model failed; reconnect."),
     C.UPSTREAM_LOST: Disposition(1011, True, "The connection to the model was lost; reconnect."),
     C.UPSTREAM_QUOTA: Disposition(4429, True, "The model's quota is used up; try again later."),

@@ -37,13 +37,15 @@ class Function(Struct, frozen=True):
 class Setup(Struct, frozen=True):
     """What a conversation is opened with.
 
-    `language` is a BCP 47 tag; `handle` resumes an earlier conversation.
+    `language` is a BCP 47 tag; `handle` resumes an earlier conversation. With `push_to_talk` the model
+    does not detect speech by itself: `ActivityStart` and `ActivityEnd` enclose what the user says.
     """
 
     language: str
     instruction: str = ""
     functions: tuple[Function, ...] = ()
     handle: str | None = None
+    push_to_talk: bool = False
 
 
 # ---- towards the model
@@ -57,6 +59,18 @@ class Audio(Struct, frozen=True, gc=False):
 
 class AudioEnd(Struct, frozen=True):
     """The user's audio stream is over; what was said may be answered at once."""
+
+
+class ActivityStart(Struct, frozen=True):
+    """The user begins to speak (push to talk); a running answer is interrupted."""
+
+
+class ActivityEnd(Struct, frozen=True):
+    """The user has spoken (push to talk); what was said since `ActivityStart` is to be answered."""
+
+
+class Interrupt(Struct, frozen=True):
+    """The user wants the running answer to stop, and says nothing in its place."""
 
 
 class Text(Struct, frozen=True):
@@ -74,7 +88,7 @@ class ToolResult(Struct, frozen=True):
     result: dict[str, Any]
 
 
-LiveInput = Audio | AudioEnd | Text | ToolResult
+LiveInput = Audio | AudioEnd | ActivityStart | ActivityEnd | Interrupt | Text | ToolResult
 
 
 # ---- from the model
@@ -91,6 +105,16 @@ class Heard(Struct, frozen=True):
     confidence: float = 0.0
     final: bool = False
     whole: str | None = None
+
+
+class VoiceActivity(Struct, frozen=True):
+    """The user has begun or ceased to speak, where the engine tells.
+
+    `at_ms` counts from the first audio of the connection; None where the engine does not say.
+    """
+
+    started: bool
+    at_ms: float | None = None
 
 
 class Said(Struct, frozen=True):
@@ -154,6 +178,7 @@ class Metered(Struct, frozen=True):
 
 LiveEvent = (
     Heard
+    | VoiceActivity
     | Said
     | Spoke
     | Generated

@@ -7,7 +7,7 @@ snake_case. `timestamp` is milliseconds since the Unix epoch, every `duration` m
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -19,9 +19,13 @@ MAX_CONTEXT_NESTING: Final = 64
 LANGUAGE_PATTERN: Final = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*(?!\n)$"
 """The shape of a BCP 47 tag. Python's `$` alone lets a final newline through, ECMAScript's does not."""
 
+T = TypeVar("T")
+
 Number = int | float
 AudioFormat = Literal["FLAC", "LINEAR16"]
-_WHOLE = Meta(extra_json_schema={"multipleOf": 1})  # 16000.0 is whole too; decode() sees to it
+StreamFormat = Literal["FLAC", "LINEAR16", "audio/ogg;codecs=opus"]
+"""What a client of `antiphon.v1` may send."""
+WHOLE = Meta(extra_json_schema={"multipleOf": 1})  # 16000.0 is whole too; decode() sees to it
 
 
 class Message(Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
@@ -45,7 +49,7 @@ class Auth(Message, tag="auth", frozen=True, kw_only=True):
 class StreamConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     """How the audio of a stream is encoded: mono, LINEAR16 being 16-bit little-endian."""
 
-    sample_rate: Annotated[float, Meta(ge=8000, le=48000), _WHOLE]
+    sample_rate: Annotated[float, Meta(ge=8000, le=48000), WHOLE]
     format: AudioFormat
     language: Annotated[str, Meta(pattern=LANGUAGE_PATTERN, max_length=64)]
 
@@ -60,7 +64,7 @@ class AudioChunk(Message, tag="audio_chunk", frozen=True, kw_only=True):
     """A piece of the stream; `sequence` rises by one from the first value seen."""
 
     data: bytes
-    sequence: Annotated[Number, _WHOLE]
+    sequence: Annotated[Number, WHOLE]
 
 
 class AudioStreamEnd(Message, tag="audio_stream_end", frozen=True, kw_only=True):
@@ -139,8 +143,8 @@ _MAX_QUOTED = 200
 _PATH = re.compile(r"^(?P<what>.*?) - at `(?P<path>\$[^`]*)`$", re.DOTALL)
 
 
-def encode(message: ClientMessage | ServerMessage) -> bytes:
-    """Return the message as UTF-8 JSON."""
+def encode(message: Struct) -> bytes:
+    """Return a message of either side as UTF-8 JSON."""
     return _encoder.encode(message)
 
 
@@ -151,9 +155,28 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
         GatewayError: PROTOCOL_BAD_ENCODING, PROTOCOL_BAD_JSON, PROTOCOL_UNKNOWN_TYPE, or
             PROTOCOL_BAD_MESSAGE with the offending field in `details["path"]`.
     """
+    message = decode_with(_client_decoder, data)
+    match message:
+        case AudioChunk(sequence=number):
+            require_integer(number, "$.sequence")
+        case AudioStreamStart(config=StreamConfig(sample_rate=number)):
+            require_integer(number, "$.config.sampleRate")
+        case Command(context=dict(context)):
+            require_shallow(context, "context")
+        case _:
+            pass
+    return message
+
+
+def decode_with(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | str) -> T:
+    """Return the message in a text frame; numbers and nesting are still to be checked.
+
+    Raises:
+        GatewayError: as `decode`.
+    """
     try:
         # msgspec does not look at the encoding of what it skips, so the whole text is checked first.
-        message = _client_decoder.decode(data if isinstance(data, str) else str(data, "utf-8"))
+        return decoder.decode(data if isinstance(data, str) else str(data, "utf-8"))
     except msgspec.ValidationError as error:
         raise _validation_error(str(error)) from None
     except msgspec.DecodeError:
@@ -162,16 +185,6 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
         raise GatewayError(ErrorCode.PROTOCOL_BAD_ENCODING) from None
     except RecursionError:
         raise GatewayError(ErrorCode.PROTOCOL_BAD_JSON, "The JSON is nested too deeply.") from None
-    match message:
-        case AudioChunk(sequence=number):
-            _require_integer(number, "$.sequence")
-        case AudioStreamStart(config=StreamConfig(sample_rate=number)):
-            _require_integer(number, "$.config.sampleRate")
-        case Command(context=dict(context)):
-            _require_shallow(context, MAX_CONTEXT_NESTING)
-        case _:
-            pass
-    return message
 
 
 def decode_server(data: bytes | str) -> ServerMessage:
@@ -209,17 +222,21 @@ def _validation_error(text: str) -> GatewayError:
     return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"{what[:_MAX_QUOTED]} at {path}.", path=path)
 
 
-def _require_integer(number: Number, path: str) -> None:
+def require_integer(number: Number, path: str) -> None:
+    """Raise PROTOCOL_BAD_MESSAGE unless the number is whole and exact."""
     if number != number or abs(number) > 2**53 or number != int(number):
         raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path)
 
 
-def _require_shallow(value: object, levels: int) -> None:
-    """Keep out what others could not encode again: what may be nested there depends on the stack."""
+def require_shallow(value: object, field: str, levels: int = MAX_CONTEXT_NESTING) -> None:
+    """Keep out what others could not encode again: what may be nested there depends on the stack.
+
+    Raises:
+        GatewayError: PROTOCOL_BAD_MESSAGE, naming the field.
+    """
     if levels == 0:
-        raise GatewayError(
-            ErrorCode.PROTOCOL_BAD_MESSAGE, "The context is nested too deeply at $.context.", path="$.context"
-        )
+        sentence = f"The {field} is nested too deeply at $.{field}."
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, sentence, path=f"$.{field}")
     if isinstance(value, dict | list):
         for child in value.values() if isinstance(value, dict) else value:
-            _require_shallow(child, levels - 1)
+            require_shallow(child, field, levels - 1)

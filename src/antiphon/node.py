@@ -11,24 +11,31 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
-from msgspec.structs import replace
-
-from antiphon import commands, development
+from antiphon import development
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
 from antiphon.config import Config, ConfigError
+from antiphon.engine.brain import BUILTIN, base_url
 from antiphon.errors import GatewayError, first_of
-from antiphon.gemini import GOOGLE, Gemini, Upstream, is_private
-from antiphon.gemini_codec import Voice
+from antiphon.gemini.client import Gemini
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
-from antiphon.live import Function, Setup
+from antiphon.live import Setup
 from antiphon.local import EngineProcess
 from antiphon.server import About, Server
-from antiphon.session import Limits, Session
+from antiphon.session.machine import Limits, Session
+from antiphon.tools import commands
+from antiphon.tools.commands import Commands
+from antiphon.tools.toolbox import Toolbox, ToolboxError
+from antiphon.upstreams import (
+    describe_upstream,
+    engine_upstream,
+    gemini_upstream,
+    public_upstream,
+    resolve_upstream,
+)
 
 DEVELOPMENT_USER: Final = "developer"
 DEVELOPMENT_TOKEN_TTL_S: Final = 12 * 3600
@@ -49,7 +56,9 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     """
     secret = _development_secret(config)
     verifier = _verifier(config, secret)
-    setup = Setup(config.language, config.instruction, _functions(config))
+    configured = _commands(config)
+    toolbox = _toolbox(config, configured)
+    setup = Setup(config.language, config.instruction, configured.functions)
     limits = Limits(
         auth_timeout_s=config.auth_timeout_s,
         idle_timeout_s=config.idle_timeout_s,
@@ -61,16 +70,19 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     tls = _tls(config)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(verifier.aclose)
+        stack.push_async_callback(toolbox.aclose)
         stopping = stack.enter_context(_signals())
         gemini, ready = await stack.enter_async_context(upstream(config))
 
-        def make_bridge(connection: Connection) -> Bridge:
+        def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
+            session_id = secrets.token_urlsafe(18)
             return Bridge(
-                Session(secrets.token_urlsafe(18), setup, limits, clock()),
+                Session(session_id, setup, limits, clock(), extended=extended, tools=configured.tools),
                 connection,
                 authenticate=verifier.verify,
                 admission=admission,
                 connect=gemini.connect,
+                toolbox=toolbox,
                 clock=clock,
             )
 
@@ -98,71 +110,14 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         server.drain()
 
 
-def describe_upstream(config: Config) -> str:
-    """Return which upstream answers, for the operator."""
-    name = resolve_upstream(config)
-    return public_upstream(config) if name in ("local", "gemini") else name
-
-
-def public_upstream(config: Config) -> str:
-    """Return which upstream answers, for anybody: an address of the operator's own is not told."""
-    match resolve_upstream(config):
-        case "local":
-            return "embedded engine"
-        case "gemini":
-            return f"Gemini ({config.model})"
-        case _:
-            return "a model server"
-
-
-def resolve_upstream(config: Config) -> str:
-    """Return the upstream in force: what `auto` stands for is decided by the key."""
-    if config.upstream != "auto":
-        return config.upstream
-    return "gemini" if config.gemini_api_key else "local"
-
-
-def gemini_upstream(config: Config) -> Upstream:
-    """Return the settings of the client for an upstream that is not `local`.
-
-    Raises:
-        ConfigError: the upstream is none of the known forms, or plaintext is asked for across a network.
-    """
-    name = resolve_upstream(config)
-    voice = Voice(config.model, config.voice)
-    settings = Upstream(api_key=config.gemini_api_key, voice=voice, setup_timeout_s=config.setup_timeout_s)
-    if name == "gemini":
-        return replace(settings, target=GOOGLE, adc=not config.gemini_api_key)
-    url = urlsplit(name)
-    try:
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = None
-    if url.scheme not in ("grpc", "grpcs") or not host or not port or url.path.strip("/"):
-        raise ConfigError(
-            f"The upstream {name!r} is none of local, gemini, grpc://HOST:PORT and grpcs://HOST:PORT."
-        )
-    if url.scheme == "grpc" and not is_private(host):
-        raise ConfigError(
-            f"The upstream {name} would be spoken to in plaintext; grpc:// is taken for loopback and "
-            "private addresses only. Use grpcs://."
-        )
-    return replace(settings, target=url.netloc, tls=url.scheme == "grpcs")
-
-
 @asynccontextmanager
 async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], bool]]]:
     """Run the client of the configured upstream, and the embedded engine where that is it.
 
     Yields the client, and whether the upstream can take a conversation.
     """
-    engine = EngineProcess(config.models_dir) if resolve_upstream(config) == "local" else None
-    if engine:
-        settings = Upstream(
-            engine.target, tls=False, setup_timeout_s=config.setup_timeout_s, wait_for_ready=True
-        )
-    else:
-        settings = gemini_upstream(config)
+    engine = _engine(config) if resolve_upstream(config) == "local" else None
+    settings = engine_upstream(config, engine.target) if engine else gemini_upstream(config)
     try:
         gemini = Gemini(settings)
     except GatewayError as error:
@@ -184,6 +139,16 @@ async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], b
                 await gemini.aclose()
     except BaseExceptionGroup as group:
         raise first_of(group) from None
+
+
+def _engine(config: Config) -> EngineProcess:
+    if config.engine_brain != BUILTIN:
+        try:
+            base_url(config.engine_brain)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    brain = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
+    return EngineProcess(config.models_dir, brain)
 
 
 def _development_secret(config: Config) -> str | None:
@@ -226,10 +191,17 @@ def _verifier(config: Config, secret: str | None) -> TokenVerifier:
         raise ConfigError(str(error)) from error
 
 
-def _functions(config: Config) -> tuple[Function, ...]:
+def _commands(config: Config) -> Commands:
     try:
-        return commands.load(config.commands)
+        return commands.load_all(config.commands)
     except commands.CommandsError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _toolbox(config: Config, configured: Commands) -> Toolbox:
+    try:
+        return Toolbox(configured.tools, secret=config.tool_secret, networks=config.tool_networks)
+    except ToolboxError as error:
         raise ConfigError(str(error)) from error
 
 

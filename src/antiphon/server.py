@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,11 +25,13 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from antiphon import __version__, messages
 from antiphon.admission import RETRY_AFTER_MS
 from antiphon.bridge import Bridge, Connection
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
+from antiphon.extension import SUBPROTOCOL
 from antiphon.messages import MAX_MESSAGE_BYTES
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -38,6 +41,11 @@ TURN_BYTES: Final = 8 * 1024
 """How much of one client is parsed before the others have their turn: at worst 10 ms, of empty frames.
 
 Unbounded, a single flood of them held up everybody for 20 s (uvloop reads up to 8 MB at once).
+"""
+UNSENT_BYTES: Final = 32 * 1024
+"""What may wait in the socket, and again in the system, before answers are held back: half a second of one.
+
+What waits there cannot be dropped when the user speaks over it.
 """
 
 _log = logging.getLogger(__name__)
@@ -74,6 +82,12 @@ class About(Struct, frozen=True):
     version: str = __version__
 
 
+class MakeBridge(Protocol):
+    """Make the bridge of a connection; `extended` says that its client speaks `antiphon.v1`."""
+
+    def __call__(self, connection: Connection, *, extended: bool) -> Bridge: ...
+
+
 class Server:
     """Listens, answers plain GETs, and runs a bridge for each WebSocket.
 
@@ -83,7 +97,7 @@ class Server:
 
     def __init__(
         self,
-        make_bridge: Callable[[Connection], Bridge],
+        make_bridge: MakeBridge,
         *,
         ready: Callable[[], bool],
         about: About,
@@ -187,7 +201,7 @@ class Server:
         self._clients.discard(client)
         self._changed.set()
 
-    def bridge(self, client: _Client) -> Bridge:
+    def bridge(self, client: _Client, *, extended: bool) -> Bridge:
         """Return the running bridge for an open WebSocket.
 
         Raises:
@@ -195,7 +209,7 @@ class Server:
         """
         if len(self._bridges) >= self._max_connections:
             raise GatewayError(ErrorCode.SERVER_AT_CAPACITY, retryAfterMs=RETRY_AFTER_MS)
-        bridge = self._make_bridge(client)
+        bridge = self._make_bridge(client, extended=extended)
         task = asyncio.get_running_loop().create_task(bridge.run())
         self._bridges.add(task)
         task.add_done_callback(self._ended)
@@ -218,6 +232,7 @@ class _Client(asyncio.Protocol):
         self._ws = _WebSocket(self)
         self._bridge: Bridge | None = None
         self._message: bytearray | None = None
+        self._message_is_binary = False
         self._unparsed: bytes | memoryview = b""
         self._paused = False
         self._turn: asyncio.Handle | None = None
@@ -232,6 +247,11 @@ class _Client(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._ws.state is State.OPEN:
             self._ws.send_text(data)
+            self._flush()
+
+    def send_binary(self, data: bytes) -> None:
+        if self._ws.state is State.OPEN:
+            self._ws.send_binary(data)
             self._flush()
 
     def close(self, code: int, reason: str) -> None:
@@ -264,6 +284,10 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._server.joined(self)
         self._give_up_after(HANDSHAKE_TIMEOUT_S)
 
@@ -271,6 +295,14 @@ class _Client(asyncio.Protocol):
         self._unparsed = data if not self._unparsed else b"".join((self._unparsed, data))
         if self._turn is None:
             self._parse()
+
+    def pause_writing(self) -> None:
+        if self._bridge:
+            self._bridge.writable(writable=False)
+
+    def resume_writing(self) -> None:
+        if self._bridge:
+            self._bridge.writable(writable=True)
 
     def eof_received(self) -> None:
         if self._turn:
@@ -352,7 +384,7 @@ class _Client(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         try:
-            self._bridge = self._server.bridge(self)
+            self._bridge = self._server.bridge(self, extended=self._ws.subprotocol == SUBPROTOCOL)
         except GatewayError as error:
             self.send(messages.encode(messages.error_message(error, int(time.time() * 1000))))
             self.close(DISPOSITIONS[error.code].close or CloseCode.INTERNAL_ERROR, error.code)
@@ -373,17 +405,16 @@ class _Client(asyncio.Protocol):
 
     def _frame(self, bridge: Bridge, frame: Frame) -> None:
         match frame.opcode:
-            case Opcode.TEXT if frame.fin:
-                bridge.receive(frame.data)
-            case Opcode.TEXT:
+            case Opcode.TEXT | Opcode.BINARY if frame.fin:
+                bridge.receive(frame.data, binary=frame.opcode is Opcode.BINARY)
+            case Opcode.TEXT | Opcode.BINARY:
                 self._message = bytearray(frame.data)
-            case Opcode.BINARY:
-                bridge.reject(GatewayError(ErrorCode.PROTOCOL_BINARY_UNEXPECTED))
+                self._message_is_binary = frame.opcode is Opcode.BINARY
             case Opcode.CONT if self._message is not None:
                 self._message += frame.data
                 if frame.fin:
                     message, self._message = self._message, None
-                    bridge.receive(message)
+                    bridge.receive(message, binary=self._message_is_binary)
             case _:
                 pass
 
@@ -408,7 +439,9 @@ class _WebSocket(ServerProtocol):
     """The sans-I/O protocol, which lets the session speak before a violation closes it."""
 
     def __init__(self, client: _Client) -> None:
-        super().__init__(max_size=MAX_MESSAGE_BYTES, logger=_websocket_log)
+        super().__init__(
+            max_size=MAX_MESSAGE_BYTES, logger=_websocket_log, select_subprotocol=_select_subprotocol
+        )
         self.debug = False  # at DEBUG it would write frames, and frames hold tokens
         self._client = client
 
@@ -425,6 +458,11 @@ class _WebSocket(ServerProtocol):
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         self._client.failed(code)
         super().fail(code, reason)
+
+
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Speak `antiphon.v1` with who offers it, among whatever else, and the base protocol with all others."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 def _field(headers: Headers, name: str) -> str | None:

@@ -14,9 +14,8 @@ import pytest
 import pytest_asyncio
 import uvloop
 
-pytest.register_assert_rewrite("gateway.running", "gateway.talker", "gateway.raw_socket")
-
-from gateway.running import Gateway, running_gateway  # noqa: E402 (its asserts are rewritten first)
+from gateway import running
+from gateway.running import Gateway, running_gateway
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -34,3 +33,10 @@ async def gateway() -> AsyncIterator[Gateway]:
     """A gateway in front of a model that answers everything alike."""
     async with running_gateway() as running:
         yield running
+
+
+@pytest.fixture(params=["grpc", "websocket"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the gateways of a test speak to their model over each transport in turn."""
+    monkeypatch.setattr(running, "TRANSPORT", request.param)
+    return str(request.param)

@@ -13,16 +13,22 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from antiphon import commands
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.bridge import Authenticate, Bridge, Connection
 from antiphon.clock import Clock, epoch_clock
-from antiphon.gemini import Gemini, Upstream
+from antiphon.gemini.client import Gemini, Upstream
+from antiphon.gemini.upstream import TransportName
 from antiphon.live import Setup
 from antiphon.server import About, Server
 from antiphon.session import Limits, Session
-from fake_gemini import FakeGemini, Script, attentive, fake_gemini
+from antiphon.tools import commands
+from antiphon.tools.commands import Commands
+from antiphon.tools.toolbox import Toolbox
+from fake_gemini import FakeGemini, Script, Serving, attentive, fake_gemini
+
+TRANSPORT: TransportName = "grpc"
+"""What gateways speak to their model where a test does not say; a fixture may change it."""
 
 SECRET = "a secret of this test suite, long enough for HS256"
 
@@ -69,33 +75,50 @@ async def running_gateway(
     authenticate: Authenticate | None = None,
     clock: Clock | None = None,
     tls: ssl.SSLContext | None = None,
+    configured: Commands | None = None,
+    transport: TransportName | None = None,
     **upstream: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway; when it has stopped, nothing of it may be left and nothing may have gone wrong in it."""
     clock = clock or epoch_clock()
-    setup = Setup("en-US", "", commands.load())
+    configured = configured or commands.load_all()
+    setup = Setup("en-US", "", configured.functions)
     admission = Admission(max_sessions, per_user)
     with faultless():
         async with AsyncExitStack() as stack:
             verifier = TokenVerifier(auth or AuthConfig(secret=SECRET))
             stack.push_async_callback(verifier.aclose)
-            model = await stack.enter_async_context(fake_gemini(script, max_streams))
-            settings = replace(
-                Upstream(model.target, tls=False, api_key="the-key", backoff_s=0.01), **upstream
+            toolbox = Toolbox(configured.tools, secret=SECRET, networks=("127.0.0.0/8",))
+            stack.push_async_callback(toolbox.aclose)
+            transport = transport or TRANSPORT
+            serving: Serving = "both" if transport == "auto" else transport
+            model = await stack.enter_async_context(fake_gemini(script, max_streams, serving))
+            settings = Upstream(
+                model.target, tls=False, api_key="the-key", backoff_s=0.01, transport=transport
             )
+            settings = replace(settings, **upstream)
             gemini = Gemini(settings)
             stack.push_async_callback(gemini.aclose)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             watch = tasks.create_task(gemini.watch())
             stack.callback(watch.cancel)
 
-            def make_bridge(connection: Connection) -> Bridge:
+            def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
+                session_id = secrets.token_urlsafe(18)
                 bridge = Bridge(
-                    Session(secrets.token_urlsafe(18), setup, limits or Limits(), clock()),
+                    Session(
+                        session_id,
+                        setup,
+                        limits or Limits(),
+                        clock(),
+                        extended=extended,
+                        tools=configured.tools,
+                    ),
                     connection,
                     authenticate=authenticate or verifier.verify,
                     admission=admission,
                     connect=gemini.connect,
+                    toolbox=toolbox,
                     clock=clock,
                 )
                 gateway.bridges.append(bridge)

@@ -111,6 +111,7 @@ async def speaks(talker: Talker) -> None:
 # ---- each status at each point
 
 
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("code", STATUSES, ids=lambda code: str(code.name))
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: str(point.__name__))
 async def test_a_conversation_that_ends_is_told(point: Point, code: grpc.StatusCode) -> None:
@@ -123,6 +124,7 @@ async def test_a_conversation_that_ends_is_told(point: Point, code: grpc.StatusC
         await works(gateway)
 
 
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("code", STATUSES, ids=lambda code: str(code.name))
 async def test_a_setup_that_fails_is_told_or_tried_again(code: grpc.StatusCode) -> None:
     async with running_gateway(ending(at_once, code)) as gateway:
@@ -139,6 +141,7 @@ async def test_a_setup_that_fails_is_told_or_tried_again(code: grpc.StatusCode) 
         await works(gateway)
 
 
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("code", RETRIED, ids=lambda code: str(code.name))
 async def test_three_tries_are_enough(code: grpc.StatusCode) -> None:
     async def script(conversation: Conversation) -> None:
@@ -154,6 +157,7 @@ async def test_three_tries_are_enough(code: grpc.StatusCode) -> None:
         await works(gateway)
 
 
+@pytest.mark.usefixtures("transport")
 async def test_two_failures_are_mended_unnoticed() -> None:
     async def script(conversation: Conversation) -> None:
         if len(gateway.upstream.conversations) < 3:
@@ -167,6 +171,7 @@ async def test_two_failures_are_mended_unnoticed() -> None:
         assert gateway.upstream.conversations[2].heard == PCM
 
 
+@pytest.mark.usefixtures("transport")
 async def test_a_setup_that_hangs_is_tried_again_and_given_up() -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.until_gone()
@@ -180,6 +185,7 @@ async def test_a_setup_that_hangs_is_tried_again_and_given_up() -> None:
         await works(gateway)
 
 
+@pytest.mark.usefixtures("transport")
 async def test_a_setup_that_hangs_once_is_mended() -> None:
     async def script(conversation: Conversation) -> None:
         if len(gateway.upstream.conversations) == 1:
@@ -231,6 +237,7 @@ async def test_a_key_that_is_not_valid_is_the_operators_affair() -> None:
 # ---- the server dies
 
 
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: str(point.__name__))
 async def test_a_server_that_dies_ends_its_sessions_and_serves_again(point: Point) -> None:
     reached = asyncio.Event()

@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 
-from antiphon import live, transcription
-from antiphon.gemini_codec import ClientMessage, ServerMessage, Voice, events, input_message, setup_message
+from antiphon import live, transcription, voice_activity
+from antiphon.gemini.codec import ClientMessage, ServerMessage, Voice, events, input_message, setup_message
+from antiphon.gemini.profiles import Profile, profile_of
+
+NEWEST = profile_of("gemini-3.8-live")
 
 
 def wire(message: Any) -> Any:
     """The message as the other side gets it."""
     return ClientMessage.FromString(message.SerializeToString())
+
+
+def said(item: live.LiveInput, profile: Profile = NEWEST) -> Any:
+    return wire(input_message(item, profile))
 
 
 def server(**fields: Any) -> list[live.LiveEvent]:
@@ -32,10 +39,10 @@ class TestSetup:
         )
         setup = wire(
             setup_message(
-                live.Setup("de-DE", "Be brief.", (function,), "h"), Voice("gemini-3.8-live", "Kore")
+                live.Setup("de-DE", "Be brief.", (function,), "h"), Voice("gemini-live-2.5-flash", "Kore")
             )
         ).setup
-        assert setup.model == "models/gemini-3.8-live"
+        assert setup.model == "models/gemini-live-2.5-flash"
         assert list(setup.generation_config.response_modalities) == [3], "audio"
         speech = setup.generation_config.speech_config
         assert speech.language_code == "de-DE"
@@ -47,6 +54,7 @@ class TestSetup:
         assert setup.session_resumption.handle == "h"
         (declaration,) = setup.tools[0].function_declarations
         assert declaration.name == "skip"
+        assert not declaration.behavior
         assert declaration.description == 'Skip some. Said as: "skip {count}", "say \\"skip\\"".'
         assert list(declaration.parameters.required) == ["count"]
         assert declaration.parameters.properties["count"].type_ == 3, "integer"
@@ -60,6 +68,24 @@ class TestSetup:
         assert not setup.generation_config.speech_config.HasField("voice_config")
         assert setup.HasField("session_resumption")
         assert not setup.session_resumption.handle
+        assert not setup.HasField("realtime_input_config")
+
+    def test_a_server_of_ones_own_is_told_the_language_whatever_its_model(self) -> None:
+        voice = Voice("gemini-3.8-live", names_language=True)
+        speech = wire(setup_message(live.Setup("de-DE"), voice)).setup.generation_config.speech_config
+        assert speech.language_code == "de-DE"
+
+    def test_what_depends_on_the_model(self) -> None:
+        functions = (live.Function("go", "Go."),)
+        setup = wire(setup_message(live.Setup("de-DE", "", functions), Voice("gemini-3.8-live"))).setup
+        speech = setup.generation_config.speech_config
+        assert not speech.language_code, "it chooses by itself"
+        assert speech.voice_config.prebuilt_voice_config.voice_name == "Puck"
+        assert setup.tools[0].function_declarations[0].behavior == 1, "blocking"
+
+    def test_push_to_talk(self) -> None:
+        setup = wire(setup_message(live.Setup("en-US", push_to_talk=True), Voice("m"))).setup
+        assert setup.realtime_input_config.automatic_activity_detection.disabled is True
 
     def test_a_function_without_phrases_or_parameters(self) -> None:
         setup = wire(setup_message(live.Setup("en-US", "", (live.Function("go", "Go."),)), Voice("m"))).setup
@@ -70,24 +96,47 @@ class TestSetup:
 
 class TestInput:
     def test_audio_names_its_rate(self) -> None:
-        audio = wire(input_message(live.Audio(b"\1\2"))).realtime_input.audio
+        audio = said(live.Audio(b"\1\2")).realtime_input.audio
         assert (audio.mime_type, audio.data) == ("audio/pcm;rate=16000", b"\1\2")
 
     def test_the_end_of_a_stream(self) -> None:
-        assert wire(input_message(live.AudioEnd())).realtime_input.audio_stream_end is True
+        assert said(live.AudioEnd()).realtime_input.audio_stream_end is True
 
     def test_a_typed_turn(self) -> None:
-        assert wire(input_message(live.Text("go on"))).realtime_input.text == "go on"
+        assert said(live.Text("go on")).realtime_input.text == "go on"
 
     def test_its_context_is_json_behind_it(self) -> None:
-        text = wire(input_message(live.Text("go on", {"größe": 1}))).realtime_input.text
+        text = said(live.Text("go on", {"größe": 1})).realtime_input.text
         assert text == 'go on\n\nContext: {"größe": 1}'
 
     def test_a_result(self) -> None:
-        (response,) = wire(
-            input_message(live.ToolResult("7", "next", {"output": "done"}))
-        ).tool_response.function_responses
+        (response,) = said(live.ToolResult("7", "next", {"output": "done"})).tool_response.function_responses
         assert (response.id, response.name, response.response["output"]) == ("7", "next", "done")
+        assert not response.scheduling
+
+    def test_a_result_that_nothing_waits_for(self) -> None:
+        profile = Profile(scheduling="WHEN_IDLE")
+        (response,) = said(live.ToolResult("7", "next", {}), profile).tool_response.function_responses
+        assert response.scheduling == 2, "when idle"
+
+    def test_push_to_talk(self) -> None:
+        assert said(live.ActivityStart()).realtime_input.HasField("activity_start")
+        assert said(live.ActivityEnd()).realtime_input.HasField("activity_end")
+
+    def test_an_answer_is_stopped_by_content_that_says_nothing(self) -> None:
+        message = said(live.Interrupt())
+        assert message.WhichOneof("message_type") == "client_content"
+        assert not message.client_content.turns
+        assert not message.client_content.turn_complete
+
+    def test_a_model_that_cannot_be_stopped_is_told_nothing(self) -> None:
+        assert input_message(live.Interrupt(), Profile(interruptible=False)) is None
+
+    def test_a_typed_turn_as_content(self) -> None:
+        content = said(live.Text("go on", {"page": 7}), Profile(text="client_content")).client_content
+        (turn,) = content.turns
+        assert (turn.role, turn.parts[0].text) == ("user", 'go on\n\nContext: {"page": 7}')
+        assert content.turn_complete is True
 
 
 class TestEvents:
@@ -100,6 +149,12 @@ class TestEvents:
         message.server_content.input_transcription.MergeFromString(extra)
         again = ServerMessage.FromString(message.SerializeToString())
         assert events(again) == [live.Heard(" hi", 0.5, True, "oh hi")]
+
+    def test_the_voice_as_such_comes_first(self) -> None:
+        message = ServerMessage(server_content={"input_transcription": {"text": " hi"}, "interrupted": True})
+        message.server_content.MergeFromString(voice_activity.encode(True, 120.5))
+        again = ServerMessage.FromString(message.SerializeToString())
+        assert events(again) == [live.VoiceActivity(True, 120.5), live.Heard(" hi"), live.Interrupted()]
 
     def test_an_answer_in_the_order_it_takes_effect(self) -> None:
         content = {
@@ -150,6 +205,10 @@ class TestEvents:
             live.Called("1", "skip", {"count": 2.0}),
             live.Called("2", "next", {}),
         ]
+        nan = {"fields": {"x": {"number_value": float("nan")}}}
+        assert server(tool_call={"function_calls": [{"id": "3", "name": "next", "args": nan}]}) == [
+            live.Called("3", "next", {})
+        ], "JSON has no word for it"
         assert server(tool_call_cancellation={"ids": ["1", "2"]}) == [live.Cancelled(("1", "2"))]
 
     def test_the_connections_own_affairs(self) -> None:
@@ -162,9 +221,9 @@ class TestEvents:
     def test_usage_comes_beside_anything(self) -> None:
         usage = {"prompt_token_count": 1, "response_token_count": 2, "total_token_count": 3}
         assert server(server_content={"turn_complete": True}, usage_metadata=usage) == [
-            live.TurnEnded(),
             live.Metered(1, 2, 3),
-        ]
+            live.TurnEnded(),
+        ], "it belongs to the turn that ends"
         assert server(usage_metadata=usage) == [live.Metered(1, 2, 3)]
 
     def test_what_says_nothing(self) -> None:

@@ -3,8 +3,11 @@
 No I/O, no clock and no task in here: `now` is any steady clock in seconds, `stream` performs the effects.
 
     IDLE ──user's turn──▶ SPEAKING ──all made──▶ PLAYING ──playback over──▶ IDLE
-      └──a command──▶ CALLING ──result──▶ SPEAKING
-    CALLING, SPEAKING, PLAYING ──user's turn──▶ interrupted ──▶ IDLE
+      ├──a command──▶ CALLING ──result──▶ SPEAKING
+      └──for the brain──▶ THINKING ──all thought, or failed──▶ SPEAKING
+    CALLING, THINKING, SPEAKING, PLAYING ──user's turn──▶ interrupted ──▶ IDLE
+
+What the brain thinks is spoken, and the functions it wants are called, while it is THINKING.
 
 As Gemini does, a turn stays open until its audio would have been played in real time, so that the user can
 interrupt what is still to be heard.
@@ -12,33 +15,28 @@ interrupt what is still to be heard.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final, assert_never
 
-from msgspec import Struct
-
 from antiphon.engine import playback, wire
+from antiphon.engine.calling import Calling
+from antiphon.engine.chat import Question, Wanted
+from antiphon.engine.deliberation import NO_ANSWER, Deliberation
+from antiphon.engine.effects import Ask, Effect, End, Hush, Say, Send
 from antiphon.engine.hearing import Hearing, Told
+from antiphon.engine.lifetime import Lifetime
 from antiphon.engine.listener import Discarded, ListenerEvent, Partial, SpeechStarted, SpeechStopped
 from antiphon.engine.listener import Final as FinalHeard
 from antiphon.engine.memory import Memory
+from antiphon.engine.meter import Meter
 from antiphon.engine.phrases import Call
-from antiphon.engine.responder import Answer, confirm, first_line, respond, unanswered
+from antiphon.engine.responder import Answer, certain, confirm, first_line, respond, unanswered
 
-TOOL_TIMEOUT_S: Final = 10.0
-GO_AWAY_NOTICE_S: Final = 60.0
 MAX_WAITING_TURNS: Final = 8
 """User's turns that wait where the answer may not be interrupted; the oldest give way."""
-
-TOKENS_PER_SECOND: Final = 25
-"""Of audio, both ways: what Gemini's native audio models count."""
-
-_INPUT_BYTES_PER_S: Final = 2 * 16_000
-_OUTPUT_BYTES_PER_S: Final = 2 * playback.RATE_HZ
 
 
 class Phase(Enum):
@@ -46,53 +44,17 @@ class Phase(Enum):
 
     IDLE = auto()
     CALLING = auto()
+    THINKING = auto()
     SPEAKING = auto()
     PLAYING = auto()
     ENDED = auto()
 
 
-# ---- effects
-
-
-class Send(Struct, frozen=True):
-    """Send a message to the client."""
-
-    message: wire.ServerMessage
-
-
-class Say(Struct, frozen=True):
-    """Synthesise sentences; report with `spoke` and `generated`."""
-
-    turn: int
-    sentences: tuple[str, ...]
-
-
-class Hush(Struct, frozen=True):
-    """Stop synthesis, and drop audio that has not been sent."""
-
-
-class End(Struct, frozen=True):
-    """End the connection after what was sent, with a gRPC status by its name."""
-
-    status: str
-    sentence: str
-
-
-Effect = Send | Say | Hush | End
-
-
-class _Pending(Struct, frozen=True):
-    """A call that waits for its result."""
-
-    id: str
-    call: Call
-    until: float
-
-
 class Conversation:
     """Everything that decides what a client is sent, and when.
 
-    `keep` stores a memory and returns its handle, `clock` tells local time, `new_id` makes ids for calls.
+    `keep` stores a memory and returns its handle, `clock` tells local time, `new_id` makes ids for calls, and
+    `thinks` is whether there is a brain to ask.
     """
 
     def __init__(
@@ -105,29 +67,29 @@ class Conversation:
         keep: Callable[[Memory, float], str],
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
+        thinks: bool = False,
     ) -> None:
         self.phase = Phase.IDLE
         self._setup = setup
         self._memory = memory
         self._keep = keep
         self._clock = clock
-        self._new_id = new_id
-        self._end_at = now + max_connection_s
-        self._go_away_at = self._end_at - min(GO_AWAY_NOTICE_S, max_connection_s / 2)
-        self._end_reason = "The connection has reached its longest duration."
+        self._thinks = thinks
+        self._meter = Meter(setup.tokens)
+        self._lifetime = Lifetime(now, max_connection_s)
         self._input_over = False
         # The user's side.
         self._hearing = Hearing()
         self._in_activity = False
+        self._speaks = False
         self._heard_words = False
         self._waiting: deque[str] = deque(maxlen=MAX_WAITING_TURNS)
-        self._audio_in_bytes = 0
-        self._text_in = setup.tokens
         # The model's side.
         self._turn = 0
-        self._call: _Pending | None = None
+        self._calling = Calling(new_id, self._meter)
+        self._deliberation: Deliberation | None = None
+        self._said: list[str] = []
         self._playback = playback.Playback()
-        self._text_out = 0
 
     @property
     def listens(self) -> bool:
@@ -138,12 +100,8 @@ class Conversation:
         """Return when `expire` wants to be called."""
         if self.phase is Phase.ENDED:
             return float("inf")
-        turn = float("inf")
-        if self._call:
-            turn = self._call.until
-        elif self.phase is Phase.PLAYING:
-            turn = self._playback.over_at
-        return min(turn, self._go_away_at, self._end_at)
+        turn = self._playback.over_at if self.phase is Phase.PLAYING else self._calling.until
+        return min(turn, self._lifetime.due_at)
 
     # ---- the connection
 
@@ -154,27 +112,22 @@ class Conversation:
     def expire(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         effects: list[Effect] = []
-        if self._call and now >= self._call.until:
-            effects += [*self._cancel_call(), *self._say(unanswered(), now)]
+        if self._calling.call and now >= self._calling.until:
+            effects += self._give_up(self._calling.call, now)
         if self.phase is Phase.PLAYING and now >= self._playback.over_at:
             effects += self._complete_turn(now)
         if self.phase is Phase.ENDED:
             return effects
-        if now >= self._go_away_at:
-            self._go_away_at = float("inf")
-            effects.append(Send(wire.go_away(max(0.0, self._end_at - now))))
-        if now >= self._end_at:
+        effects += self._lifetime.expire(now)
+        if effects and isinstance(effects[-1], End):
             self.phase = Phase.ENDED
-            effects.append(End("ABORTED", self._end_reason))
         return effects
 
     def drain(self, time_left_s: float, now: float) -> list[Effect]:
         """Announce that the server stops in `time_left_s`, and the connection with it."""
         if self.phase is Phase.ENDED:
             return []
-        if now + time_left_s < self._end_at:
-            self._end_at, self._end_reason = now + time_left_s, "The server is stopping."
-        self._go_away_at = now
+        self._lifetime.drain(time_left_s, now)
         return self.expire(now)
 
     def close_input(self, now: float) -> list[Effect]:
@@ -182,9 +135,12 @@ class Conversation:
         if self.phase is Phase.ENDED:
             return []
         self._input_over = True
-        if self.phase is Phase.SPEAKING:
+        if self.phase is Phase.SPEAKING or (self.phase is Phase.THINKING and not self._calling.call):
             return []
-        return [*self._cancel_call(), *(self._complete_turn(now) if self._turn_open else self._end_if_over())]
+        cancelled = self._calling.cancel()
+        if self.phase is Phase.THINKING:
+            return cancelled + self._end_thinking()
+        return cancelled + (self._complete_turn(now) if self._turn_open else self._end_if_over())
 
     # ---- the user's side
 
@@ -203,16 +159,22 @@ class Conversation:
                 assert_never(item)
 
     def listened(self, size: int) -> None:
-        """Meter `size` bytes of audio (16 kHz PCM16) that the ear was given."""
-        self._audio_in_bytes += size
+        """Note `size` bytes of audio (16 kHz PCM16) that the ear is given."""
+        self._meter.heard(size)
+
+    def skipped(self, size: int) -> None:
+        """Note `size` bytes of audio that came while nobody listened."""
+        self._meter.skipped(size)
 
     def hear(self, event: ListenerEvent, now: float) -> list[Effect]:
         """Take what the ear reports."""
         if self.phase is Phase.ENDED or self._input_over or not self.listens:
             return []
         match event:
-            case SpeechStarted():
-                return self._interrupt(now) if self._setup.detects_activity else []
+            case SpeechStarted(at_ms=at_ms) if self._setup.detects_activity:
+                return [*self._voice(True, at_ms), *self._interrupt(now)]
+            case SpeechStopped(at_ms=at_ms) if self._setup.detects_activity:
+                return self._voice(False, at_ms)
             case Partial(text=text, confidence=confidence):
                 return self._transcribe(self._hearing.partial(text, confidence))
             case FinalHeard(text=text, confidence=confidence) if self._setup.detects_activity:
@@ -221,7 +183,7 @@ class Conversation:
                 return self._transcribe(self._hearing.piece(text, confidence))
             case Discarded() if self._setup.detects_activity:
                 return self._utterance(self._hearing.final(), now)
-            case SpeechStopped() | Discarded():
+            case SpeechStarted() | SpeechStopped() | Discarded():
                 return []
             case _:
                 assert_never(event)
@@ -235,23 +197,32 @@ class Conversation:
 
     def start_activity(self, now: float) -> list[Effect]:
         """Note that the user begins to speak, as the client says."""
+        if self.phase is Phase.ENDED or self._input_over:
+            return []
         self._in_activity = True
-        return self._interrupt(now)
+        return [*self._voice(True, self._meter.received_ms), *self._interrupt(now)]
 
     def end_activity(self, now: float) -> list[Effect]:
         """Answer what was heard since `start_activity`."""
         if not self._in_activity or self.phase is Phase.ENDED or self._input_over:
             return []
         self._in_activity = False
-        return self._utterance(self._hearing.final(), now) or self._nothing_heard()
+        stopped = self._voice(False, self._meter.received_ms)
+        return stopped + (self._utterance(self._hearing.final(), now) or self._nothing_heard())
 
     # ---- the model's side
 
     def spoke(self, turn: int, pcm: bytes, text: str, now: float) -> list[Effect]:
         """Take a piece of the voice, 24 kHz PCM16, with the sentence that begins with it, if one does."""
-        if turn != self._turn or self.phase is not Phase.SPEAKING:
+        if turn != self._turn or self.phase not in (Phase.THINKING, Phase.SPEAKING):
             return []
         return self._send_audio(self._playback.add(pcm, text, now))
+
+    def paused(self, turn: int) -> list[Effect]:
+        """Note that the voice has made all sentences so far, and the next may take a while."""
+        if turn != self._turn or self.phase is not Phase.THINKING:
+            return []
+        return self._send_audio(self._playback.flush())
 
     def generated(self, turn: int, now: float) -> list[Effect]:
         """Note that the voice has made all of the answer."""
@@ -263,7 +234,40 @@ class Conversation:
             effects += self._complete_turn(now)
         return effects
 
+    def thought(self, turn: int, sentence: str) -> list[Effect]:
+        """Take a sentence of the brain's answer."""
+        if not (thinking := self._thinking(turn)):
+            return []
+        thinking.thought(sentence)
+        return self._add(sentence)
+
+    def thought_over(self, turn: int) -> list[Effect]:
+        """Note that the brain has said all."""
+        return self._end_thinking() if self._thinking(turn) else []
+
+    def wants_tools(self, turn: int, calls: tuple[Wanted, ...], now: float) -> list[Effect]:
+        """Take the calls that the brain's answer ends with."""
+        if not (thinking := self._thinking(turn)):
+            return []
+        if self._input_over:
+            return self.brain_failed(turn)
+        thinking.wants(calls)
+        return self._think_on(thinking, now)
+
+    def brain_failed(self, turn: int) -> list[Effect]:
+        """End the turn without the brain."""
+        if not (thinking := self._thinking(turn)):
+            return []
+        return [*self._add(*thinking.instead().sentences), *self._end_thinking()]
+
     # ---- what was heard
+
+    def _voice(self, started: bool, at_ms: float) -> list[Effect]:
+        """Tell that the user begins or ceases to speak, if that is new."""
+        if started is self._speaks:
+            return []
+        self._speaks = started
+        return [Send(wire.voice_activity(started, at_ms))]
 
     def _transcribe(self, told: Told | None) -> list[Effect]:
         return [Send(wire.heard(*told))] if told and self._setup.transcribes_input else []
@@ -279,22 +283,28 @@ class Conversation:
         return [Send(wire.waiting_for_input())] if self.phase is Phase.IDLE else []
 
     def _typed(self, text: str, now: float) -> list[Effect]:
-        self._text_in += wire.text_tokens(text)
+        self._meter.read(text)
         return self._take_turn(text, now)
 
     def _content(self, content: wire.Content, now: float) -> list[Effect]:
-        self._text_in += sum(wire.text_tokens(entry.text) for entry in content.entries)
+        """Add to the history, and answer if that is asked for.
+
+        As with Gemini this ends an answer that is given, even where it adds nothing: so a user stops the
+        answer without a word.
+        """
+        effects = self._interrupt(now)
         for entry in content.entries:
+            self._meter.read(entry.text)
             self._memory = self._memory.with_entry(entry.role, entry.text)
         asked = self._memory.entries[-1:] if content.complete else ()
-        if not asked or asked[0].role != "user":
-            return [] if self._turn_open else self._offer_resumption(now)
-        self._memory = Memory(self._memory.entries[:-1])
-        return self._take_turn(asked[0].text, now)
+        if asked and asked[0].role == "user":
+            self._memory = Memory(self._memory.entries[:-1])
+            return effects + self._take_turn(asked[0].text, now)
+        return effects + (self._offer_resumption(now) if content.entries and not self._turn_open else [])
 
     @property
     def _turn_open(self) -> bool:
-        return self.phase in (Phase.CALLING, Phase.SPEAKING, Phase.PLAYING)
+        return self.phase not in (Phase.IDLE, Phase.ENDED)
 
     # ---- turns
 
@@ -309,67 +319,104 @@ class Conversation:
         """Answer the user. The transcription of a command is not final, so that the call can go with it."""
         effects = [*self._interrupt(now), *self._suspend_resumption()]
         line = first_line(text)
-        reply = respond(line, self._setup.grammar, self._memory, self._setup.language, self._clock())
+        reply: Answer | Call | None
+        if self._thinks:
+            reply = certain(line, self._setup.grammar, self._clock())
+        else:
+            reply = respond(line, self._setup.grammar, self._memory, self._setup.language, self._clock())
         if told:
-            final = isinstance(reply, Answer)
+            final = not isinstance(reply, Call)
             effects += self._transcribe(Told(told.delta, told.hypothesis._replace(final=final)))
-        self._memory = self._memory.with_entry("user", line)
+        before, self._memory = self._memory, self._memory.with_entry("user", line)
         self._turn += 1
-        if isinstance(reply, Answer):
-            return effects + self._say(reply, now)
-        call_id = self._new_id()
-        self._call = _Pending(call_id, reply, now + TOOL_TIMEOUT_S)
-        self._text_out += wire.text_tokens(reply.name + json.dumps(reply.args))
-        self.phase = Phase.CALLING
-        return [*effects, Send(wire.tool_call(call_id, reply.name, reply.args))]
+        self._playback.begin(now)
+        match reply:
+            case Answer():
+                return effects + self._say(reply)
+            case Call():
+                self.phase = Phase.CALLING
+                return effects + self._calling.make(reply, now)
+            case None:
+                self.phase = Phase.THINKING
+                self._deliberation = Deliberation(self._setup, before, text, self._clock())
+                return [*effects, Ask(self._turn, self._deliberation.question())]
+            case _:
+                assert_never(reply)
+
+    def _thinking(self, turn: int) -> Deliberation | None:
+        """Return the deliberation that a report of the brain's is about, unless it is too late for it."""
+        return self._deliberation if turn == self._turn and self.phase is Phase.THINKING else None
+
+    def _think_on(self, thinking: Deliberation, now: float) -> list[Effect]:
+        """Make the brain's next call, or ask it again when all were made."""
+        match thinking.next():
+            case Call() as call:
+                return self._calling.make(call, now)
+            case Question() as question:
+                return [Ask(self._turn, question)]
+            case None:
+                return self.brain_failed(self._turn)
+
+    def _end_thinking(self) -> list[Effect]:
+        self.phase = Phase.SPEAKING
+        return [Say(self._turn, ())]
+
+    # ---- calls
 
     def _tool_result(self, result: wire.ToolResult, now: float) -> list[Effect]:
         """Take a result; one that no call waits for, or no longer, is ignored."""
-        pending = self._call
-        if pending is None or (result.call_id or pending.id, result.name or pending.call.name) != (
-            pending.id,
-            pending.call.name,
-        ):
+        if not (call := self._calling.take(result, now)):
             return []
-        self._text_in += wire.text_tokens(json.dumps(result.response))
-        if result.more_to_come:
-            self._call = _Pending(pending.id, pending.call, now + TOOL_TIMEOUT_S)
-            return []
-        self._call = None
-        if result.silent:
+        if result.silent and self.phase is Phase.CALLING:
             return [Send(wire.generation_complete()), *self._complete_turn(now)]
-        answer = confirm(pending.call, result.response, self._memory, self._setup.language)
-        return self._say(answer, now)
+        if result.silent:
+            return self._end_thinking()
+        if thinking := self._thinking(self._turn):
+            thinking.result(call, result.response)
+            return self._think_on(thinking, now)
+        return self._say(confirm(call, result.response, self._memory, self._setup.language))
 
-    def _cancel_call(self) -> list[Effect]:
-        pending, self._call = self._call, None
-        return [Send(wire.tool_call_cancellation(pending.id))] if pending else []
+    def _give_up(self, call: Call, now: float) -> list[Effect]:
+        """Go on without the result of a call, which is too late."""
+        cancelled = self._calling.cancel()
+        if thinking := self._thinking(self._turn):
+            thinking.result(call, NO_ANSWER)
+            return cancelled + self._think_on(thinking, now)
+        return cancelled + self._say(unanswered())
 
-    def _say(self, answer: Answer, now: float) -> list[Effect]:
-        self._memory = self._memory.with_entry("model", " ".join(answer.sentences))
-        self._playback.begin(now)
+    # ---- answers
+
+    def _say(self, answer: Answer) -> list[Effect]:
         self.phase = Phase.SPEAKING
+        self._said += answer.sentences
         return [Say(self._turn, answer.sentences)]
+
+    def _add(self, *sentences: str) -> list[Effect]:
+        self._said += sentences
+        return [Say(self._turn, sentences, last=False)]
 
     def _send_audio(self, pieces: list[playback.Piece]) -> list[Effect]:
         tells = self._setup.transcribes_output
         return [Send(wire.spoken(piece.pcm, piece.text if tells else "")) for piece in pieces]
 
     def _interrupt(self, now: float) -> list[Effect]:
-        """End the turn that is open, if one is and it may be ended."""
+        """End the turn that is open, if one is and it may be ended; what has begun to sound was said."""
         if not self._turn_open or not self._setup.interruptible:
             return []
-        stop = self._cancel_call() or [Hush()]
+        stop = self._calling.cancel()
+        if self.phase is not Phase.CALLING:
+            stop.append(Hush())
+        self._said = self._playback.begun(now)
         return [*stop, Send(wire.interrupted()), *self._complete_turn(now)]
 
     def _complete_turn(self, now: float) -> list[Effect]:
+        """End the turn; what was said in it is remembered."""
         self.phase = Phase.IDLE
-        usage = wire.Usage(
-            text_in=self._text_in,
-            audio_in=self._audio_in_bytes * TOKENS_PER_SECOND // _INPUT_BYTES_PER_S,
-            text_out=self._text_out,
-            audio_out=self._playback.total_bytes * TOKENS_PER_SECOND // _OUTPUT_BYTES_PER_S,
-        )
+        self._deliberation = None
+        if self._said:
+            self._memory = self._memory.with_entry("model", " ".join(self._said))
+            self._said = []
+        usage = self._meter.usage(self._playback.total_bytes)
         effects = [Send(wire.turn_complete(usage)), *self._offer_resumption(now)]
         if self._waiting:
             return effects + self._user_turn(self._waiting.popleft(), now)

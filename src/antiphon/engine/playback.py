@@ -30,6 +30,7 @@ class Playback:
         self._begin = True
         self._rest = bytearray()
         self._text = ""
+        self._starts: list[tuple[float, str]] = []
 
     def begin(self, now: float) -> None:
         """Begin a new answer; what is left of the last one is dropped."""
@@ -37,6 +38,11 @@ class Playback:
         self._begin = True
         self._rest.clear()
         self._text = ""
+        self._starts.clear()
+
+    def begun(self, now: float) -> list[str]:
+        """Return the sentences of the present answer that have begun to be played."""
+        return [text for at, text in self._starts if at < now]
 
     def add(self, pcm: bytes, text: str, now: float) -> list[Piece]:
         """Take audio, with the sentence that begins with it, if one does; return the pieces that are full."""
@@ -45,6 +51,7 @@ class Playback:
             pieces = self.flush()
             self._text = text if self._begin else f" {text}"
             self._begin = False
+            self._starts.append((max(self.over_at, now), text))
         self._rest += pcm
         self.over_at = max(self.over_at, now) + len(pcm) / _BYTES_PER_S
         while len(self._rest) >= _PIECE_BYTES:

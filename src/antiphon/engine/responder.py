@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from antiphon.engine.memory import Memory
 from antiphon.engine.phrases import Call, Grammar, words
-from antiphon.engine.smalltalk import quote, small_talk
+from antiphon.engine.smalltalk import clock_talk, quote, small_talk
 
 ENGLISH_ONLY: Final = "I'm sorry, I understand English only."
 
@@ -43,6 +43,14 @@ def respond(line: str, grammar: Grammar, memory: Memory, language: str, at: date
     if talk := small_talk(line, grammar.functions, memory, at):
         return Answer((*apology, *talk))
     return Answer(apology or _heard(line))
+
+
+def certain(line: str, grammar: Grammar, at: datetime) -> Answer | Call | None:
+    """Return what needs no brain where there is one: a command by its phrases, and what the clock tells."""
+    if call := grammar.match(line):
+        return call
+    told = clock_talk(line, at)
+    return Answer(told) if told else None
 
 
 def confirm(call: Call, result: dict[str, Any], memory: Memory, language: str) -> Answer:

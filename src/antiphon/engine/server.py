@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 import grpc
 
+from antiphon.engine.brain import BUILTIN, KEY_VARIABLE, Brain
 from antiphon.engine.detector import DetectorModel
 from antiphon.engine.ear import ListenerEar
 from antiphon.engine.listener import Listener, ListenerEvent
@@ -63,6 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longest connection in seconds, announced a minute before (default: %(default)s)",
     )
     parser.add_argument("--workers", type=_count, help="threads that recognise (default: one a core)")
+    parser.add_argument(
+        "--brain",
+        default=BUILTIN,
+        metavar="URL",
+        help="the chat API that answers, like http://127.0.0.1:11434/v1; its key is in ANTIPHON_BRAIN_KEY "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--brain-model", default="", metavar="NAME", help="its model (default: the first that it lists)"
+    )
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
 
 
@@ -83,12 +94,12 @@ async def _run(args: argparse.Namespace) -> int:
     try:
         # The address first: who connects while the models are loaded is served as soon as they are.
         server, port = listen(args.host, args.port)
-        async with load_speech(store, args.workers) as (open_ear, voice):
-            parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s)
+        async with load_speech(store, args.workers) as (open_ear, voice), thinking(args) as brain:
+            parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s, brain)
             async with serving(server, parts, args.max_conversations):
                 print(f"engine ready on {args.host}:{port}", flush=True)
                 await stop.wait()
-    except (ModelError, CannotListen) as error:
+    except (ModelError, CannotListen, BrainUnusable) as error:
         print(f"antiphon engine: {error}", file=sys.stderr)
         return 1
     return 0
@@ -113,6 +124,34 @@ async def load_speech(store: ModelStore, workers: int | None) -> AsyncIterator[t
 
         await recognizer.transcribe(bytes(2 * INPUT_RATE_HZ), final=True)
         yield open_ear, synthesizer
+
+
+class BrainUnusable(Exception):  # noqa: N818 (it reads as what happened)
+    """The brain's URL or key cannot be used; the text is a sentence."""
+
+
+@asynccontextmanager
+async def thinking(args: argparse.Namespace) -> AsyncIterator[Brain | None]:
+    """Have the brain that is asked for, which is woken meanwhile; None for the built-in answers.
+
+    Raises:
+        BrainUnusable: its URL or key cannot be used. One that does not answer is no error.
+    """
+    if args.brain == BUILTIN:
+        yield None
+        return
+    try:
+        brain = Brain(args.brain, args.brain_model, os.environ.get(KEY_VARIABLE, ""))
+    except ValueError as error:
+        raise BrainUnusable(str(error)) from None
+    async with brain:
+        waking = asyncio.create_task(brain.wake())
+        try:
+            yield brain
+        finally:
+            waking.cancel()
+            with suppress(asyncio.CancelledError):
+                await waking
 
 
 class CannotListen(Exception):  # noqa: N818 (it reads as what happened)

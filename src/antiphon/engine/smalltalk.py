@@ -21,6 +21,14 @@ def small_talk(
     return _ANSWERS[talk.name](_Request(functions, memory, at)) if talk else None
 
 
+def clock_talk(text: str, at: datetime) -> tuple[str, ...] | None:
+    """Return the answer to who asks for the time or the date, None where it is something else."""
+    talk = _GRAMMAR.match(text)
+    if talk is None or talk.name not in ("tell_time", "tell_date"):
+        return None
+    return _ANSWERS[talk.name](_Request((), Memory(), at))
+
+
 def quote(text: str) -> str:
     """Return a text as one sentence to be spoken: on one line, ended, and cut if it is long."""
     said = text.split(maxsplit=MAX_QUOTED_WORDS)

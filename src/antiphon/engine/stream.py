@@ -19,7 +19,9 @@ import numpy.typing as npt
 import soxr
 
 from antiphon.engine import wire
-from antiphon.engine.conversation import Conversation, Effect, End, Hush, Say, Send
+from antiphon.engine.brain import Brain, BrainFailed
+from antiphon.engine.conversation import Conversation
+from antiphon.engine.effects import Ask, Effect, End, Hush, Say, Send
 from antiphon.engine.listener import ListenerEvent
 from antiphon.engine.memory import Handles, Memory
 from antiphon.engine.playback import RATE_HZ
@@ -67,6 +69,7 @@ class Parts:
     handles: Handles
     clock: Callable[[], datetime]
     max_connection_s: float
+    brain: Brain | None = None
 
 
 class CallEnded(Exception):  # noqa: N818 (it is an outcome, not always an error)
@@ -76,6 +79,15 @@ class CallEnded(Exception):  # noqa: N818 (it is an outcome, not always an error
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
+
+
+class _Speech:
+    """The sentences of one turn on the way to the voice, None after the last; an answer has a longest."""
+
+    def __init__(self, turn: int) -> None:
+        self.turn = turn
+        self.sentences: asyncio.Queue[str | None] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
 
 
 class Stream:
@@ -93,7 +105,8 @@ class Stream:
         self._outbox = Outbox()
         self._moved = asyncio.Event()
         self._ended: asyncio.Future[CallEnded] = self._loop.create_future()
-        self._speaking: asyncio.Task[None] | None = None
+        self._speech: _Speech | None = None
+        self._thinking: asyncio.Task[None] | None = None
         self._conversation = Conversation(
             setup,
             memory,
@@ -102,6 +115,7 @@ class Stream:
             keep=lambda kept, now: parts.handles.keep(kept, owner, now),
             clock=parts.clock,
             new_id=lambda: uuid.uuid4().hex,
+            thinks=parts.brain is not None,
         )
 
     async def run(self) -> CallEnded:
@@ -143,11 +157,12 @@ class Stream:
                     if not self._outbox.put(message):
                         self._end(grpc.StatusCode.RESOURCE_EXHAUSTED, "The answers are read too slowly.")
                 case Say():
-                    self._speaking = self._tasks.create_task(self._speak(effect))
+                    self._say(effect)
+                case Ask():
+                    assert self._parts.brain
+                    self._thinking = self._tasks.create_task(self._think(effect, self._parts.brain))
                 case Hush():
-                    self._outbox.drop_answer()
-                    if self._speaking:
-                        self._speaking.cancel()
+                    self._hush()
                 case End(status=status, sentence=sentence):
                     self._end(grpc.StatusCode[status], sentence)
                 case _:
@@ -189,6 +204,36 @@ class Stream:
             case _:
                 assert_never(item)
 
+    def _say(self, say: Say) -> None:
+        """Let the voice say sentences, after those of the same turn that it has not said yet."""
+        if self._speech is None or self._speech.turn != say.turn:
+            self._speech = _Speech(say.turn)
+            self._speech.task = self._tasks.create_task(self._speak(self._speech))
+        for sentence in say.sentences:
+            self._speech.sentences.put_nowait(sentence)
+        if say.last:
+            self._speech.sentences.put_nowait(None)
+
+    def _hush(self) -> None:
+        self._outbox.drop_answer()
+        for task in (self._thinking, self._speech and self._speech.task):
+            if task:
+                task.cancel()
+
+    async def _think(self, ask: Ask, brain: Brain) -> None:
+        conversation, turn = self._conversation, ask.turn
+        try:
+            calls = await brain.think(
+                ask.question, lambda sentence: self._perform(conversation.thought(turn, sentence))
+            )
+        except BrainFailed:
+            self._perform(conversation.brain_failed(turn))
+        else:
+            if calls:
+                self._perform(conversation.wants_tools(turn, calls, self._loop.time()))
+            else:
+                self._perform(conversation.thought_over(turn))
+
     async def _listen(self, ear: Ear) -> None:
         """Give the ear what is in the inbox."""
         resampler = Resampler()
@@ -201,6 +246,8 @@ class Stream:
                     pcm = resampler.feed(item)
                     self._conversation.listened(len(pcm))
                     await ear.feed(pcm)
+                else:
+                    self._conversation.skipped(len(item.pcm) * INPUT_RATE_HZ // item.rate_hz)
                 continue
             if open_audio:
                 open_audio = False
@@ -222,15 +269,17 @@ class Stream:
                 case _:
                     assert_never(item)
 
-    async def _speak(self, say: Say) -> None:
-        for sentence in say.sentences:
+    async def _speak(self, speech: _Speech) -> None:
+        while (sentence := await speech.sentences.get()) is not None:
             audio = self._parts.voice.stream(sentence)
             try:
-                await self._pass_on(say.turn, sentence, audio)
+                await self._pass_on(speech.turn, sentence, audio)
             finally:
                 if isinstance(audio, AsyncGenerator):
                     await audio.aclose()
-        self._perform(self._conversation.generated(say.turn, self._loop.time()))
+            if speech.sentences.empty():
+                self._perform(self._conversation.paused(speech.turn))
+        self._perform(self._conversation.generated(speech.turn, self._loop.time()))
 
     async def _pass_on(self, turn: int, text: str, audio: AsyncIterator[bytes]) -> None:
         async for pcm in audio:

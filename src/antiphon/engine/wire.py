@@ -16,6 +16,7 @@ from antiphon.engine.memory import Entry
 from antiphon.engine.phrases import Function, Grammar, Parameter, phrases_in
 from antiphon.engine.playback import RATE_HZ
 from antiphon.transcription import Hypothesis, encode
+from antiphon.voice_activity import encode as voice_activity_fields
 
 _ClientMessage: Final = generative_service.BidiGenerateContentClientMessage.pb()
 _ServerMessage: Final = generative_service.BidiGenerateContentServerMessage.pb()
@@ -31,6 +32,7 @@ _OUTPUT_MIME_TYPE: Final = f"audio/pcm;rate={RATE_HZ}"
 _Kind = Literal["string", "number", "integer", "boolean"]
 _KIND_NAMES: Final[dict[str, _Kind]] = {kind: kind for kind in get_args(_Kind)}
 _KIND_NUMBERS: Final[dict[int, _Kind]] = dict(enumerate(get_args(_Kind), start=1))
+_SCHEMA_TYPES: Final[dict[int, str]] = {**_KIND_NUMBERS, 5: "array", 6: "object"}
 _NO_INTERRUPTION: Final = 2
 _AUDIO_MODALITY: Final = 3
 _TEXT_MODALITY_COUNT: Final = 1
@@ -46,7 +48,10 @@ class Invalid(Exception):  # noqa: N818 (the status it becomes is called so)
 
 
 class Setup(Struct, frozen=True):
-    """What a conversation is opened with. `language` is a BCP 47 tag or empty; `handle` resumes another."""
+    """What a conversation is opened with. `language` is a BCP 47 tag or empty; `handle` resumes another.
+
+    `tools` are the functions as a chat API declares them, with JSON Schema.
+    """
 
     grammar: Grammar
     language: str = ""
@@ -57,6 +62,8 @@ class Setup(Struct, frozen=True):
     resumable: bool = False
     handle: str = ""
     tokens: int = 0
+    instruction: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class Audio(Struct, frozen=True, gc=False):
@@ -141,7 +148,8 @@ def _setup(setup: Any) -> Setup:
     if any(modality != _AUDIO_MODALITY for modality in config.response_modalities):
         raise Invalid("This model answers with audio; set response_modalities to AUDIO or leave it out.")
     realtime = setup.realtime_input_config
-    functions = [_function(one) for tool in setup.tools for one in tool.function_declarations]
+    declarations = [one for tool in setup.tools for one in tool.function_declarations]
+    functions = [_function(one) for one in declarations]
     names = {function.name for function in functions}
     if len(functions) > MAX_FUNCTIONS:
         raise Invalid(f"At most {MAX_FUNCTIONS} functions can be declared.")
@@ -162,6 +170,8 @@ def _setup(setup: Any) -> Setup:
         resumable=setup.HasField("session_resumption"),
         handle=setup.session_resumption.handle,
         tokens=text_tokens(instruction) + sum(-(-tool.ByteSize() // 4) for tool in setup.tools),
+        instruction=instruction,
+        tools=tuple(_tool(one) for one in declarations),
     )
 
 
@@ -177,6 +187,34 @@ def _function(declaration: Any) -> Function:
             for name, schema in declaration.parameters.properties.items()
         }
     return Function(declaration.name, phrases_in(declaration.description), parameters)
+
+
+def _tool(declaration: Any) -> dict[str, Any]:
+    """Return a declaration as a chat API takes it."""
+    function = {"name": declaration.name, "description": declaration.description}
+    if declaration.HasField("parameters_json_schema"):
+        function["parameters"] = _as_json(declaration.parameters_json_schema)
+    else:
+        function["parameters"] = {"type": "object", "properties": {}} | _json_schema(declaration.parameters)
+    return {"type": "function", "function": function}
+
+
+def _json_schema(schema: Any) -> dict[str, Any]:
+    """Return a schema of Gemini's as JSON Schema."""
+    described: dict[str, Any] = {}
+    if kind := _SCHEMA_TYPES.get(schema.type_):
+        described["type"] = kind
+    if schema.description:
+        described["description"] = schema.description
+    if schema.enum:
+        described["enum"] = list(schema.enum)
+    if schema.HasField("items"):
+        described["items"] = _json_schema(schema.items)
+    if schema.properties:
+        described["properties"] = {name: _json_schema(one) for name, one in schema.properties.items()}
+    if schema.required:
+        described["required"] = list(schema.required)
+    return described
 
 
 def _json_schema_parameters(schema: Any) -> dict[str, Parameter]:
@@ -282,6 +320,14 @@ def heard(text: str, hypothesis: Hypothesis) -> ServerMessage:
     transcription = message.server_content.input_transcription
     transcription.text = text
     transcription.MergeFromString(encode(hypothesis))
+    return message
+
+
+def voice_activity(started: bool, at_ms: float) -> ServerMessage:
+    """Say, for who can read it, that the user has begun or ceased to speak."""
+    message = _ServerMessage()
+    message.server_content.MergeFromString(voice_activity_fields(started, at_ms))
+    message.server_content.SetInParent()
     return message
 
 

@@ -6,10 +6,8 @@ No other module knows which gRPC client this is.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -18,38 +16,27 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from msgspec import Struct
 
-from antiphon import gemini_codec as codec
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
-from antiphon.gemini_codec import Voice
-from antiphon.live import LiveEvent, LiveInput, LiveStream, Setup
+from antiphon.gemini import codec
+from antiphon.gemini.channels import ChannelPool, channel_maker
+from antiphon.gemini.profiles import Profile
+from antiphon.gemini.upstream import (
+    QUOTA_RETRY_AFTER_MS,
+    QUOTA_RETRY_AT_MOST_MS,
+    Upstream,
+)
+from antiphon.live import LiveEvent, LiveInput, LiveStream
 
 METHOD: Final = "/google.ai.generativelanguage.v1beta.GenerativeService/BidiGenerateContent"
-GOOGLE: Final = "generativelanguage.googleapis.com:443"
-STREAMS_A_CHANNEL: Final = 80
-"""Servers commonly allow 100 streams a connection, and the 101st hangs in silence."""
 
 _STATUS_TIMEOUT_S: Final = 1.0
 _WRITE_FAILED: Final = "Internal error from Core"
 """What grpc.aio says of a write that failed, whatever became of the RPC."""
 
-QUOTA_RETRY_AFTER_MS: Final = 30_000
-"""What a client is told to wait when the service does not say how long."""
-QUOTA_RETRY_AT_MOST_MS: Final = 24 * 3600 * 1000
-
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-_CHANNEL_OPTIONS: Final = (
-    ("grpc.use_local_subchannel_pool", 1),  # else every channel shares one connection
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-    ("grpc.primary_user_agent", "antiphon"),
-)
 
 _S = grpc.StatusCode
 ERROR_CODES: Final = {
@@ -73,49 +60,22 @@ ERROR_CODES: Final = {
 }
 """What a status means once the conversation is open; during set-up a lost one is UPSTREAM_UNAVAILABLE."""
 
-_RETRIED: Final = frozenset(
-    {ErrorCode.UPSTREAM_LOST, ErrorCode.UPSTREAM_TIMEOUT, ErrorCode.UPSTREAM_INTERNAL}
-)
 
-
-class Upstream(Struct, frozen=True):
-    """Where the model is and how it is asked.
-
-    `api_key` goes along to whatever `target` is set. Without one, Google's own application default
-    credentials are used where `adc` says so. `tls` is off for loopback and private addresses only.
-    """
-
-    target: str = GOOGLE
-    tls: bool = True
-    api_key: str | None = None
-    adc: bool = False
-    voice: Voice = Voice("gemini-3.8-live")
-    setup_timeout_s: float = 5.0
-    tries: int = 3
-    backoff_s: float = 0.25
-    wait_for_ready: bool = False
-    """Whether set-up waits for a server that is not there yet, as one that is being started again."""
-    streams_a_channel: int = STREAMS_A_CHANNEL
-
-    def __repr__(self) -> str:
-        return f"Upstream(target={self.target!r}, tls={self.tls})"
-
-
-class Gemini:
-    """A client of one upstream; `connect` is a `live.Connect`."""
+class GrpcTransport:
+    """A client of one upstream over gRPC."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.ready = False
         self.reached = asyncio.Event()
         self._upstream = upstream
-        self._pool = ChannelPool(_channel_maker(upstream), upstream.streams_a_channel)
+        self._profile = upstream.voice.profile
+        self._pool = ChannelPool(channel_maker(upstream), upstream.streams_a_channel)
         self._metadata: tuple[tuple[str, str], ...] = ()
         if upstream.api_key:
             self._metadata = (("x-goog-api-key", upstream.api_key),)
 
     @property
     def connections(self) -> int:
-        """How many connections to the upstream are held."""
         return self._pool.size
 
     async def watch(self) -> None:
@@ -129,52 +89,42 @@ class Gemini:
             await channel.wait_for_state_change(state)
 
     async def aclose(self) -> None:
-        """Close every connection."""
         await self._pool.aclose()
 
     @asynccontextmanager
-    async def connect(self, setup: Setup) -> AsyncIterator[LiveStream]:
-        """Open a conversation; entering returns when the model is ready.
-
-        A connection that fails during set-up is tried again, with backoff and jitter.
-
-        Raises:
-            GatewayError: UPSTREAM_UNAVAILABLE after the last try, or at once what a status means
-                that another try would not mend.
-        """
-        message = codec.setup_message(setup, self._upstream.voice)
-        for tries_left in reversed(range(self._upstream.tries)):
-            async with self._pool.lease() as lease:
-                stream = _Stream(lease.channel, self._metadata, wait_for_ready=self._upstream.wait_for_ready)
+    async def conversation(self, setup: Any) -> AsyncIterator[LiveStream]:
+        async with self._pool.lease() as lease:
+            stream = _Stream(
+                lease.channel, self._metadata, self._profile, wait_for_ready=self._upstream.wait_for_ready
+            )
+            try:
                 try:
-                    try:
-                        await stream.open(message, self._upstream.setup_timeout_s)
-                    except GatewayError as error:
-                        if error.code is ErrorCode.UPSTREAM_TIMEOUT:
-                            lease.seal()
-                        if error.code not in _RETRIED:
-                            raise
-                        if not tries_left:
-                            raise GatewayError(ErrorCode.UPSTREAM_UNAVAILABLE) from error
-                    else:
-                        yield stream
-                        return
-                finally:
-                    stream.close()
-            tried = self._upstream.tries - tries_left
-            await asyncio.sleep(self._upstream.backoff_s * 2**tried * random.uniform(0.5, 1.0))  # noqa: S311
+                    await stream.open(setup, self._upstream.setup_timeout_s)
+                except GatewayError as error:
+                    if error.code is ErrorCode.UPSTREAM_TIMEOUT:
+                        lease.seal()
+                    raise
+                yield stream
+            finally:
+                stream.close()
 
 
 class _Stream:
     """One RPC, as a `LiveStream`."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]], *, wait_for_ready: bool
+        self,
+        channel: grpc.aio.Channel,
+        metadata: Sequence[tuple[str, str]],
+        profile: Profile,
+        *,
+        wait_for_ready: bool,
     ) -> None:
         method = channel.stream_stream(
             METHOD,
             request_serializer=codec.ClientMessage.SerializeToString,
         )
+        self._profile = profile
         self._call = method(metadata=metadata, wait_for_ready=wait_for_ready)
         self._status: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
         self._call.add_done_callback(partial(_keep_status, self._status))
@@ -191,7 +141,9 @@ class _Stream:
             raise GatewayError(ErrorCode.UPSTREAM_TIMEOUT) from error
 
     async def send(self, item: LiveInput) -> None:
-        await self._write(codec.input_message(item))
+        message = codec.input_message(item, self._profile)
+        if message is not None:
+            await self._write(message)
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         while True:
@@ -250,72 +202,9 @@ class _Stream:
             return GatewayError(ErrorCode.UPSTREAM_LOST)
 
 
-class ChannelPool:
-    """Connections to one server, with a bounded number of streams on each; grows on demand.
-
-    A channel on which a set-up timed out gets no more streams, since the server may allow fewer than
-    assumed. Channels other than the first are closed when their last stream ends.
-    """
-
-    def __init__(self, make: Callable[[], grpc.aio.Channel], streams_a_channel: int) -> None:
-        self._make = make
-        self._streams_a_channel = streams_a_channel
-        self._slots = [_Slot(make())]
-
-    @property
-    def first(self) -> grpc.aio.Channel:
-        return self._slots[0].channel
-
-    @property
-    def size(self) -> int:
-        """How many connections are held."""
-        return len(self._slots)
-
-    @asynccontextmanager
-    async def lease(self) -> AsyncIterator[_Slot]:
-        """Hold room for one stream."""
-        limit = self._streams_a_channel
-        slot = next((slot for slot in self._slots if slot.streams < limit and not slot.sealed), None)
-        if slot is None:
-            slot = _Slot(self._make())
-            self._slots.append(slot)
-        slot.streams += 1
-        try:
-            yield slot
-        finally:
-            slot.streams -= 1
-            if not slot.streams:
-                slot.sealed = False
-                if slot is not self._slots[0]:
-                    self._slots.remove(slot)
-                    await slot.channel.close()
-
-    async def aclose(self) -> None:
-        for slot in self._slots:
-            await slot.channel.close()
-
-
-class _Slot:
-    """A channel and the streams on it."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.streams = 0
-        self.sealed = False
-
-    def seal(self) -> None:
-        """Give the channel no more streams until it is empty."""
-        self.sealed = True
-
-
-def explain(error: GatewayError) -> str:
-    """Return what an operator should know and a client should not: the status behind an error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, grpc.aio.AioRpcError):
-            return f"{cause.code().name}: {cause.details()}"
-        cause = cause.__cause__
-    return error.message
+def describe(error: BaseException) -> str | None:
+    """Return the status that an error is, for the operator; None for any other error."""
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else None
 
 
 def _gateway_error(error: grpc.aio.AioRpcError) -> GatewayError:
@@ -381,49 +270,3 @@ def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return cast(T, stop.value)
     raise RuntimeError("it waits")
-
-
-def is_private(host: str) -> bool:
-    """Whether plaintext may be spoken to a host: loopback and private addresses, and `localhost`."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_private
-
-
-def _channel_maker(upstream: Upstream) -> Callable[[], grpc.aio.Channel]:
-    options = list(_CHANNEL_OPTIONS)
-    if not upstream.tls:
-        return lambda: grpc.aio.insecure_channel(upstream.target, options=options)
-    credentials = grpc.ssl_channel_credentials()
-    if upstream.adc and not upstream.api_key:
-        credentials = grpc.composite_channel_credentials(credentials, _default_credentials())
-    return lambda: grpc.aio.secure_channel(upstream.target, credentials, options=options)
-
-
-def _default_credentials() -> grpc.CallCredentials:
-    """Return Google's application default credentials.
-
-    Raises:
-        GatewayError: UPSTREAM_UNAUTHORIZED, when the machine has none.
-    """
-    import google.auth
-    import google.auth.exceptions
-    import google.auth.transport.grpc
-    import google.auth.transport.requests
-
-    scopes = ["https://www.googleapis.com/auth/generative-language"]
-    try:
-        credentials, _ = google.auth.default(scopes=scopes)
-    except google.auth.exceptions.DefaultCredentialsError as error:
-        raise GatewayError(
-            ErrorCode.UPSTREAM_UNAUTHORIZED,
-            "Neither GEMINI_API_KEY is set nor does this machine have Google's application default login.",
-        ) from error
-    request = google.auth.transport.requests.Request()
-    # google-auth leaves this constructor without annotations.
-    plugin = google.auth.transport.grpc.AuthMetadataPlugin(credentials, request)  # type: ignore[no-untyped-call]
-    return grpc.metadata_call_credentials(plugin)

@@ -12,8 +12,10 @@ from typing import Any, Final, assert_never
 from google.ai.generativelanguage_v1beta import types as _types
 from google.protobuf import json_format
 from msgspec import Struct
+from msgspec.structs import replace
 
-from antiphon import live, transcription
+from antiphon import live, transcription, voice_activity
+from antiphon.gemini.profiles import Profile, profile_of
 
 ClientMessage: Final[Any] = _types.BidiGenerateContentClientMessage.pb()
 ServerMessage: Final[Any] = _types.BidiGenerateContentServerMessage.pb()
@@ -27,28 +29,41 @@ CONTEXT_HEADING: Final = "\n\nContext: "
 
 
 class Voice(Struct, frozen=True):
-    """Which model answers, and how it sounds."""
+    """Which model answers, and how it sounds; without a voice, as its profile says.
+
+    `names_language` has the set-up name the language whatever the model's name: a server of one's own can
+    use it, and says so by no name.
+    """
 
     model: str
     voice: str = ""
+    names_language: bool = False
+
+    @property
+    def profile(self) -> Profile:
+        profile = profile_of(self.model)
+        return replace(profile, language_code=True) if self.names_language else profile
 
 
 def setup_message(setup: live.Setup, voice: Voice) -> Any:
     """Return the first message of a conversation."""
     message = ClientMessage()
     body = message.setup
-    model = voice.model
+    model, profile = voice.model, voice.profile
     body.model = model if "/" in model else f"models/{model}"
     generation = body.generation_config
     generation.response_modalities.append(_types.GenerationConfig.Modality.AUDIO)
-    generation.speech_config.language_code = setup.language
-    if voice.voice:
-        generation.speech_config.voice_config.prebuilt_voice_config.voice_name = voice.voice
+    if profile.language_code:
+        generation.speech_config.language_code = setup.language
+    if name := voice.voice or profile.voice:
+        generation.speech_config.voice_config.prebuilt_voice_config.voice_name = name
     if setup.instruction:
         body.system_instruction.parts.add().text = setup.instruction
     if setup.functions:
         declarations = body.tools.add().function_declarations
-        declarations.extend(_declaration(function) for function in setup.functions)
+        declarations.extend(_declaration(function, profile) for function in setup.functions)
+    if setup.push_to_talk:
+        body.realtime_input_config.automatic_activity_detection.disabled = True
     body.input_audio_transcription.SetInParent()
     body.output_audio_transcription.SetInParent()
     body.context_window_compression.sliding_window.SetInParent()
@@ -58,8 +73,8 @@ def setup_message(setup: live.Setup, voice: Voice) -> Any:
     return message
 
 
-def input_message(item: live.LiveInput) -> Any:
-    """Return the message that carries an item to the model."""
+def input_message(item: live.LiveInput, profile: Profile) -> Any | None:
+    """Return the message that carries an item to the model; None where it has no word for the item."""
     message = ClientMessage()
     match item:
         case live.Audio(pcm=pcm):
@@ -68,22 +83,44 @@ def input_message(item: live.LiveInput) -> Any:
             audio.data = pcm
         case live.AudioEnd():
             message.realtime_input.audio_stream_end = True
+        case live.ActivityStart():
+            message.realtime_input.activity_start.SetInParent()
+        case live.ActivityEnd():
+            message.realtime_input.activity_end.SetInParent()
+        case live.Interrupt():
+            if not profile.interruptible:
+                return None
+            message.client_content.SetInParent()
         case live.Text(text=text, context=context):
             extra = CONTEXT_HEADING + json.dumps(context, ensure_ascii=False) if context else ""
-            message.realtime_input.text = text + extra
+            if profile.text == "client_content":
+                message.client_content.turns.add(role="user").parts.add().text = text + extra
+                message.client_content.turn_complete = True
+            else:
+                message.realtime_input.text = text + extra
         case live.ToolResult():
             response = message.tool_response.function_responses.add()
             response.id = item.call_id
             response.name = item.name
             response.response.update(item.result)
+            if profile.scheduling:
+                response.scheduling = getattr(_types.FunctionResponse.Scheduling, profile.scheduling)
         case _:
             assert_never(item)
     return message
 
 
 def events(message: Any) -> list[live.LiveEvent]:
-    """Return what a server message says, in the order it takes effect."""
+    """Return what a server message says, in the order it takes effect.
+
+    Usage comes first: it belongs to the turn that the message may end.
+    """
     found: list[live.LiveEvent] = []
+    if message.HasField("usage_metadata"):
+        usage = message.usage_metadata
+        found.append(
+            live.Metered(usage.prompt_token_count, usage.response_token_count, usage.total_token_count)
+        )
     match message.WhichOneof("message_type"):
         case "server_content":
             found += _content_events(message.server_content)
@@ -102,16 +139,13 @@ def events(message: Any) -> list[live.LiveEvent]:
             found.append(live.HandleChanged(update.new_handle or None if update.resumable else None))
         case _:
             pass  # setup_complete, and kinds that a later version of the service may add
-    if message.HasField("usage_metadata"):
-        usage = message.usage_metadata
-        found.append(
-            live.Metered(usage.prompt_token_count, usage.response_token_count, usage.total_token_count)
-        )
     return found
 
 
 def _content_events(content: Any) -> list[live.LiveEvent]:
     found: list[live.LiveEvent] = []
+    if activity := voice_activity.decode(content):
+        found.append(live.VoiceActivity(*activity))
     if content.HasField("input_transcription"):
         found.append(_heard(content.input_transcription))
     if content.HasField("output_transcription") and content.output_transcription.text:
@@ -156,11 +190,13 @@ def _pcm_rate_hz(mime_type: str) -> int | None:
     return _ANSWER_RATE_HZ
 
 
-def _declaration(function: live.Function) -> Any:
+def _declaration(function: live.Function, profile: Profile) -> Any:
     """Declare a function; its phrases go into the description, which is what any model reads."""
     declaration = _FunctionDeclaration()
     declaration.name = function.name
     declaration.description = function.description
+    if profile.behavior:
+        declaration.behavior = getattr(_types.FunctionDeclaration.Behavior, profile.behavior)
     if function.phrases:
         said = ", ".join(json.dumps(phrase, ensure_ascii=False) for phrase in function.phrases)
         declaration.description += f" Said as: {said}."
