@@ -13,6 +13,8 @@ import grpc.aio
 from google.ai.generativelanguage_v1beta.types import generative_service
 from google.protobuf import json_format
 
+from antiphon import voice_activity
+from antiphon.engine.brain import Brain
 from antiphon.engine.listener import Discarded, Final, ListenerEvent, Partial, SpeechStarted, SpeechStopped
 from antiphon.engine.memory import Handles
 from antiphon.engine.playback import RATE_HZ
@@ -45,6 +47,7 @@ class Reader:
     def __init__(self, on_event: Callable[[ListenerEvent], None], _tasks: asyncio.TaskGroup) -> None:
         self._on_event = on_event
         self._line = ""
+        self._samples = 0
 
     async def feed(self, audio: bytes) -> None:
         for letter in audio.decode("utf-16-le"):
@@ -52,8 +55,9 @@ class Reader:
                 await self.end()
                 continue
             if not self._line:
-                self._on_event(SpeechStarted(0))
+                self._on_event(SpeechStarted(self._samples // 16))
             self._line += letter
+            self._samples += 1
         if self._line.strip():
             self._on_event(Partial(self._line.strip(), 0.5))
 
@@ -61,7 +65,7 @@ class Reader:
         await asyncio.sleep(0)
         if self._line:
             text, self._line = self._line.strip(), ""
-            self._on_event(SpeechStopped(0))
+            self._on_event(SpeechStopped(self._samples // 16))
             self._on_event(Final(text, 0.75) if text else Discarded())
 
 
@@ -182,6 +186,7 @@ async def engine(
     max_conversations: int = 64,
     max_connection_s: float = 600.0,
     handles: Handles | None = None,
+    brain: Brain | None = None,
 ) -> AsyncIterator[Engine]:
     """Run the server of the engine."""
     parts = Parts(
@@ -190,6 +195,7 @@ async def engine(
         Handles() if handles is None else handles,
         lambda: datetime(2026, 11, 22, 9, 5, tzinfo=UTC),
         max_connection_s,
+        brain,
     )
     server, port = listen("127.0.0.1", 0)
     running = Engine(port)
@@ -198,6 +204,12 @@ async def engine(
             yield running
     finally:
         await running.channel.close()
+
+
+def activity(messages: list[Any]) -> list[tuple[bool, float | None]]:
+    """Return when the user began to speak and ceased to."""
+    told = (voice_activity.decode(message.server_content) for message in messages)
+    return [one for one in told if one]
 
 
 def said(messages: list[Any]) -> str:

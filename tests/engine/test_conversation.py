@@ -9,20 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from antiphon import transcription
+from antiphon import transcription, voice_activity
 from antiphon.engine import wire
-from antiphon.engine.conversation import (
-    GO_AWAY_NOTICE_S,
-    MAX_WAITING_TURNS,
-    TOOL_TIMEOUT_S,
-    Conversation,
-    Effect,
-    End,
-    Hush,
-    Phase,
-    Say,
-    Send,
-)
+from antiphon.engine.calling import TOOL_TIMEOUT_S
+from antiphon.engine.chat import Wanted
+from antiphon.engine.conversation import MAX_WAITING_TURNS, Conversation, Phase
+from antiphon.engine.effects import Ask, Effect, End, Hush, Say, Send
+from antiphon.engine.lifetime import GO_AWAY_NOTICE_S
 from antiphon.engine.listener import Discarded, Final, Partial, SpeechStarted, SpeechStopped
 from antiphon.engine.memory import Entry, Memory
 from antiphon.engine.phrases import Function, Grammar
@@ -70,11 +63,15 @@ def described(message: Any) -> str:
 class Talk:
     """A conversation, with time in the test's hands, and what it did as words."""
 
-    def __init__(self, setup: wire.Setup = SETUP, memory: Memory | None = None) -> None:
+    def __init__(
+        self, setup: wire.Setup = SETUP, memory: Memory | None = None, *, thinks: bool = False
+    ) -> None:
         self.now = 0.0
         self.kept: list[Memory] = []
         self.messages: list[Any] = []
+        self.activity: list[tuple[bool, float | None]] = []
         self.say: Say | None = None
+        self.ask: Ask | None = None
         calls = iter(range(1, 1_000))
         self.conversation = Conversation(
             setup,
@@ -84,6 +81,7 @@ class Talk:
             keep=self._keep,
             clock=lambda: datetime(2026, 11, 22, 9, 5, tzinfo=UTC),
             new_id=lambda: f"c{next(calls)}",
+            thinks=thinks,
         )
         self.did = self.words(self.conversation.open(self.now))
 
@@ -98,12 +96,19 @@ class Talk:
             match effect:
                 case Send(message=message):
                     self.messages.append(message)
-                    said.append(described(message))
-                case Say():
-                    self.say = effect
-                    said.append(f"say {' '.join(effect.sentences)}")
+                    if activity := voice_activity.decode(message.server_content):
+                        self.activity.append(activity)
+                    else:
+                        said.append(described(message))
+                case Say(turn=turn, sentences=sentences, last=last):
+                    before = self.say.sentences if self.say and self.say.turn == turn else ()
+                    self.say = Say(turn, before + sentences, last)
+                    said.append(" ".join(("say" if last else "say...", *sentences)))
+                case Ask():
+                    self.ask = effect
+                    said.append("ask")
                 case Hush():
-                    self.say = None
+                    self.say = self.ask = None
                     said.append("hush")
                 case End(status=status):
                     said.append(f"end {status}")
@@ -129,10 +134,14 @@ class Talk:
         """Let the voice make all of what is to be said, `seconds` of audio for each sentence."""
         assert self.say
         say, self.say = self.say, None
+        if not say.last:
+            self.say = Say(say.turn, (), last=False)
         size = int(seconds * RATE_HZ) * 2
         did = []
         for sentence in say.sentences:
             did += self.words(self.conversation.spoke(say.turn, bytes(size), sentence, self.now))
+        if not say.last:
+            return did + self.words(self.conversation.paused(say.turn))
         return did + self.words(self.conversation.generated(say.turn, self.now))
 
     def wait(self, until: float) -> list[str]:
@@ -360,7 +369,82 @@ def test_of_the_turns_that_wait_the_oldest_give_way() -> None:
     ]
 
 
+def test_a_message_without_content_stops_the_answer() -> None:
+    talk = Talk()
+    nothing = Content((), complete=False)
+    assert talk.receive(nothing) == []
+    talk.type("thanks")
+    assert talk.receive(nothing) == ["hush", "interrupted", "turn_complete", "handle h2"]
+    assert talk.receive(nothing) == []
+    talk.type("thanks")
+    talk.speak(5.0)
+    assert talk.receive(nothing)[:2] == ["hush", "interrupted"]
+    talk.type("next")
+    assert talk.receive(nothing)[:2] == ["cancel c1", "interrupted"]
+
+
+def test_history_interrupts_too() -> None:
+    talk = Talk()
+    talk.type("thanks")
+    assert talk.receive(Content((Entry("model", "By the way."),), complete=False)) == [
+        "hush",
+        "interrupted",
+        "turn_complete",
+        "handle h2",
+        "handle h3",
+    ]
+    assert talk.kept[-1].entries == (Entry("user", "thanks"), Entry("model", "By the way."))
+
+
+def test_of_an_answer_cut_short_the_sentences_that_were_heard_are_remembered() -> None:
+    talk = Talk()
+    talk.type("hello")
+    talk.speak(1.0)
+    talk.now = 0.5
+    talk.hear(SpeechStarted(0))
+    assert talk.kept[-1].entries == (Entry("user", "hello"), Entry("model", "Good morning!"))
+    unheard = Talk()
+    unheard.type("hello")
+    unheard.hear(SpeechStarted(0))
+    assert unheard.kept[-1].entries == (Entry("user", "hello"),)
+
+
 # ---- what is heard
+
+
+def test_it_is_told_when_the_user_speaks_before_the_answer_ends() -> None:
+    talk = Talk()
+    talk.type("thanks")
+    talk.messages.clear()
+    talk.hear(SpeechStarted(320))
+    assert voice_activity.decode(talk.messages[0].server_content) == (True, 320.0)
+    assert described(talk.messages[1]) == "interrupted"
+    talk.hear(SpeechStopped(900), Discarded(), SpeechStarted(1000), SpeechStopped(2000), Final("thanks", 0.9))
+    assert talk.activity == [(True, 320.0), (False, 900.0), (True, 1000.0), (False, 2000.0)]
+
+
+def test_it_is_told_even_where_the_answer_may_not_be_interrupted() -> None:
+    talk = Talk(replace(SETUP, interruptible=False))
+    talk.type("thanks")
+    assert talk.hear(SpeechStarted(0), SpeechStopped(10), Discarded()) == []
+    assert talk.activity == [(True, 0.0), (False, 10.0)]
+
+
+def test_with_activity_signals_those_are_told_and_where_they_came() -> None:
+    talk = Talk(MANUAL)
+    talk.conversation.skipped(32_000)
+    talk.words(talk.conversation.start_activity(talk.now))
+    talk.words(talk.conversation.start_activity(talk.now))
+    talk.conversation.listened(16_000)
+    talk.hear(SpeechStarted(0), SpeechStopped(10), Final("thanks", 0.9))
+    talk.conversation.listened(16_000)
+    talk.words(talk.conversation.end_activity(talk.now))
+    talk.words(talk.conversation.end_activity(talk.now))
+    assert talk.activity == [(True, 1000.0), (False, 2000.0)]
+    assert described(talk.messages[-1]).startswith("heard! 'thanks'")
+    talk.words(talk.conversation.start_activity(talk.now))
+    talk.words(talk.conversation.end_audio(talk.now))
+    assert talk.activity[2:] == [(True, 2000.0), (False, 2000.0)]
 
 
 def test_noise_is_not_answered() -> None:
@@ -431,12 +515,215 @@ def test_a_history_that_waits_for_its_end_is_answered_with_it() -> None:
     talk = Talk()
     talk.receive(Content((Entry("user", "thanks"),), complete=False))
     assert talk.receive(Content((), complete=True)) == ["handle", "say You're welcome."]
-    assert talk.receive(Content((Entry("model", "x"),), complete=True)) == []
+    talk.speak(0.0)
+    assert talk.receive(Content((Entry("model", "x"),), complete=True)) == ["handle h4"]
 
 
 def test_an_earlier_conversation_is_remembered() -> None:
     talk = Talk(memory=Memory().with_entry("user", "Go on.").with_entry("model", "I heard: Go on."))
     assert talk.type("what did you say")[-1] == "say I heard: Go on."
+
+
+# ---- a brain
+
+
+TOOLS = ({"type": "function", "function": {"name": "next"}},)
+CLEVER = replace(SETUP, instruction="You sell tea.", tools=TOOLS, resumable=False)
+
+
+class Thinker(Talk):
+    """A conversation with a brain, which the test plays too."""
+
+    def __init__(self, setup: wire.Setup = CLEVER, memory: Memory | None = None) -> None:
+        super().__init__(setup, memory, thinks=True)
+
+    @property
+    def turn(self) -> int:
+        assert self.ask
+        return self.ask.turn
+
+    @property
+    def asked(self) -> list[Any]:
+        """What the brain was asked last, without the system's part."""
+        assert self.ask
+        assert self.ask.question.tools == TOOLS
+        return list(self.ask.question.messages[1:])
+
+    def think(self, *sentences: str) -> list[str]:
+        return [word for one in sentences for word in self.words(self.conversation.thought(self.turn, one))]
+
+    def over(self) -> list[str]:
+        return self.words(self.conversation.thought_over(self.turn))
+
+    def wants(self, *calls: tuple[str, str]) -> list[str]:
+        wanted = tuple(Wanted(f"w{n}", name, given) for n, (name, given) in enumerate(calls, start=1))
+        return self.words(self.conversation.wants_tools(self.turn, wanted, self.now))
+
+    def fail(self) -> list[str]:
+        return self.words(self.conversation.brain_failed(self.turn))
+
+
+def test_the_brain_answers_sentence_by_sentence() -> None:
+    talk = Thinker(memory=Memory().with_entry("user", "Hi.").with_entry("model", "Hello."))
+    assert talk.hear(SpeechStarted(0), Final("Which tea?", 0.9)) == [
+        "heard! 'Which tea?' +'Which tea?'",
+        "ask",
+    ]
+    assert [message["content"] for message in talk.asked] == ["Hi.", "Hello.", "Which tea?"]
+    assert talk.ask
+    assert talk.ask.question.messages[0]["content"].startswith("You sell tea.")
+    assert talk.think("Green.") == ["say... Green."]
+    assert without_audio(talk.speak(1.0)) == ["audio 'Green.'"]
+    assert talk.wait(5.0) == []
+    assert talk.think("Or black.") == ["say... Or black."]
+    assert talk.over() == ["say"]
+    assert talk.conversation.phase is Phase.SPEAKING
+    assert without_audio(talk.speak(1.0)) == ["audio ' Or black.'", "generation_complete"]
+    assert talk.wait(5.9) == []
+    assert talk.wait(6.0) == ["turn_complete"]
+    talk.type("And then?\n\nContext: {}")
+    assert [message["content"] for message in talk.asked[-2:]] == [
+        "Green. Or black.",
+        "And then?\n\nContext: {}",
+    ]
+
+
+def test_commands_and_the_clock_need_no_brain() -> None:
+    talk = Thinker()
+    assert talk.type("next") == ["call c1 next"]
+    assert talk.result("c1", output="done") == ["say Okay, next."]
+    talk.speak(0.0)
+    assert talk.type("What time is it?") == ["say It's nine oh five in the morning."]
+    talk.speak(0.0)
+    assert talk.type("What day is it?") == ["say It's Sunday, November twenty-second, twenty twenty-six."]
+    talk.speak(0.0)
+    assert talk.type("hello") == ["ask"]
+
+
+def test_functions_are_called_one_after_the_other_and_their_results_go_back() -> None:
+    talk = Thinker()
+    talk.type("Skip this, then wait.")
+    talk.think("Well.")
+    assert talk.wants(("next", ""), ("pause", '{"s": {"n": 3}}')) == ["call c1 next"]
+    assert talk.result("c1", output="done") == ["call c2 pause"]
+    assert dict(talk.messages[-1].tool_call.function_calls[0].args["s"]) == {"n": 3}
+    assert without_audio(talk.speak()) == ["audio 'Well.'"]
+    assert talk.result("c2", output="waiting") == ["ask"]
+    assert [message["role"] for message in talk.asked] == ["user", "assistant", "tool", "tool"]
+    assert talk.asked[1]["content"] == "Well."
+    assert talk.asked[2:] == [
+        {"role": "tool", "tool_call_id": "w1", "content": '{"output":"done"}'},
+        {"role": "tool", "tool_call_id": "w2", "content": '{"output":"waiting"}'},
+    ]
+    talk.think("There you are.")
+    talk.over()
+    assert without_audio(talk.speak()) == ["audio ' There you are.'", "generation_complete"]
+    assert talk.wait(5.0) == ["turn_complete"]
+
+
+def test_a_function_that_does_not_answer_is_told_to_the_brain() -> None:
+    talk = Thinker()
+    talk.type("Skip this.")
+    talk.wants(("next", "{}"))
+    assert talk.result("c1", more=True) == []
+    assert talk.wait(TOOL_TIMEOUT_S) == ["cancel c1", "ask"]
+    assert talk.asked[-1]["content"] == '{"error":"There was no answer in time."}'
+    assert talk.result("c1", output="late") == []
+    assert talk.fail() == ["say... Sorry, that could not be done.", "say"]
+
+
+def test_a_silent_result_ends_the_brains_turn_too() -> None:
+    talk = Thinker()
+    talk.type("Skip this.")
+    talk.think("Well.")
+    talk.wants(("next", "{}"))
+    assert talk.result("c1", silent=True) == ["say"]
+    assert talk.speak(0.0)[-1] == "turn_complete"
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [
+        (("fly", "{}"), "There is no such function."),
+        (("next", "{"), "The arguments are no JSON object."),
+        (("next", "[]"), "The arguments are no JSON object."),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_told_to_the_brain_once(call: tuple[str, str], wrong: str) -> None:
+    talk = Thinker()
+    talk.type("Skip this.")
+    assert talk.wants(call) == ["ask"]
+    assert talk.asked[-1]["content"] == f'{{"error":"{wrong}"}}'
+    assert talk.wants(call) == ["say... I heard: Skip this.", "say"]
+
+
+def test_a_brain_that_calls_for_ever_is_stopped() -> None:
+    talk = Thinker()
+    talk.type("Skip this.")
+    did: list[str] = []
+    for number in range(1, 6):
+        assert talk.wants(("next", "{}")) == [f"call c{number} next"]
+        did = talk.result(f"c{number}", output="done")
+    assert did == ["say... Okay, next.", "say"]
+
+
+def test_where_the_brain_fails_the_built_in_answer_is_given() -> None:
+    talk = Thinker()
+    talk.type("hello")
+    assert talk.fail() == ["say... Good morning! What can I do for you?", "say"]
+    assert talk.speak(0.0)[-1] == "turn_complete"
+    talk.type("So?")
+    assert [message["content"] for message in talk.asked][:2] == [
+        "hello",
+        "Good morning! What can I do for you?",
+    ]
+
+
+def test_where_it_fails_in_the_middle_it_is_sorry() -> None:
+    talk = Thinker()
+    talk.type("hello")
+    talk.think("Well.")
+    assert talk.fail() == ["say... Sorry, I lost my thread.", "say"]
+
+
+def test_the_brain_is_stopped_by_the_user_and_what_was_heard_is_remembered() -> None:
+    talk = Thinker(replace(CLEVER, resumable=True))
+    talk.type("hello")
+    turn = talk.turn
+    talk.think("One.", "Two.", "Three.")
+    talk.speak(1.0)
+    talk.now = 1.5
+    assert talk.hear(SpeechStarted(0)) == ["hush", "interrupted", "turn_complete", "handle h2"]
+    assert talk.kept[-1].last("model") == "One. Two."
+    assert talk.words(talk.conversation.thought(turn, "Four.")) == []
+    assert talk.words(talk.conversation.paused(turn)) == []
+    assert talk.words(talk.conversation.thought_over(turn)) == []
+    assert talk.words(talk.conversation.wants_tools(turn, (), talk.now)) == []
+    assert talk.words(talk.conversation.brain_failed(turn)) == []
+    talk.type("hello")
+    assert talk.words(talk.conversation.thought(turn, "Four.")) == []
+
+
+def test_the_brains_call_is_stopped_by_the_user() -> None:
+    talk = Thinker()
+    talk.type("Skip this.")
+    talk.wants(("next", "{}"))
+    assert talk.hear(SpeechStarted(0)) == ["cancel c1", "hush", "interrupted", "turn_complete"]
+    assert talk.result("c1", output="late") == []
+
+
+def test_a_client_that_sends_nothing_more_gets_what_the_brain_has_begun() -> None:
+    thinking = Thinker()
+    thinking.type("hello")
+    assert thinking.words(thinking.conversation.close_input(thinking.now)) == []
+    assert thinking.wants(("next", "{}")) == ["say... Good morning! What can I do for you?", "say"]
+    assert thinking.speak(0.0)[-2:] == ["turn_complete", "end OK"]
+    calling = Thinker()
+    calling.type("hello")
+    calling.think("Well.")
+    calling.wants(("next", "{}"))
+    assert calling.words(calling.conversation.close_input(calling.now)) == ["cancel c1", "say"]
+    assert calling.speak(0.0)[-2:] == ["turn_complete", "end OK"]
 
 
 # ---- the connection
@@ -536,6 +823,7 @@ class Grammatical:
 
     def __init__(self, resumable: bool) -> None:
         self.open = False
+        self.thinking = False
         self.generated = False
         self.ended = False
         self.resumable = resumable
@@ -548,12 +836,22 @@ class Grammatical:
             case ["say", *_]:
                 assert not self.calls
                 self.open = True
+                self.thinking = False
+                self.generated = False
+            case ["say...", *_]:
+                assert not self.calls
+                assert self.thinking
+            case ["ask"]:
+                assert not self.calls
+                assert not self.open or self.thinking
+                self.open = self.thinking = True
                 self.generated = False
             case ["audio", *_]:
                 assert self.open
                 assert not self.generated
             case ["call", call, _]:
-                assert not self.open
+                assert not self.calls
+                assert not self.open or self.thinking
                 self.open = True
                 self.generated = False
                 self.calls.add(call)
@@ -570,7 +868,7 @@ class Grammatical:
             case ["turn_complete"]:
                 assert self.open
                 assert not self.calls
-                self.open = False
+                self.open = self.thinking = False
             case ["handle"]:
                 assert self.resumable
                 self.resumable = False
@@ -613,11 +911,16 @@ def _answer_call(talk: Talk, grammar: Grammatical, *, silent: bool, more: bool) 
     return talk.result(call, silent=silent, more=more)
 
 
+def _think(talk: Talk, effects: Callable[[Conversation, int], list[Effect]]) -> list[str]:
+    return talk.words(effects(talk.conversation, talk.ask.turn)) if talk.ask else []
+
+
 def _speak_some(talk: Talk, seconds: float) -> list[str]:
     if not talk.say:
         return talk.words(talk.conversation.spoke(0, SECOND, "stale", talk.now))
     pcm = bytes(int(seconds * RATE_HZ) * 2)
-    return talk.words(talk.conversation.spoke(talk.say.turn, pcm, talk.say.sentences[0], talk.now))
+    sentence = talk.say.sentences[0] if talk.say.sentences else ""
+    return talk.words(talk.conversation.spoke(talk.say.turn, pcm, sentence, talk.now))
 
 
 steps: st.SearchStrategy[Step] = st.one_of(
@@ -642,6 +945,21 @@ steps: st.SearchStrategy[Step] = st.one_of(
         lambda name: lambda talk, _: talk.words(getattr(talk.conversation, name)(talk.now))
     ),
 )
+wanted = st.builds(
+    Wanted, st.just("w"), st.sampled_from(["next", "pause", "fly"]), st.sampled_from(["{}", "", "{"])
+)
+brain_steps: st.SearchStrategy[Step] = st.one_of(
+    st.just(lambda talk, _: _think(talk, lambda conversation, turn: conversation.thought(turn, "So."))),
+    st.just(lambda talk, _: _think(talk, lambda conversation, turn: conversation.thought_over(turn))),
+    st.just(lambda talk, _: _think(talk, lambda conversation, turn: conversation.brain_failed(turn))),
+    st.lists(wanted, max_size=3).map(
+        lambda calls: (
+            lambda talk, _: _think(
+                talk, lambda conversation, turn: conversation.wants_tools(turn, tuple(calls), talk.now)
+            )
+        )
+    ),
+)
 rare_steps: st.SearchStrategy[Step] = st.one_of(
     st.just(lambda talk, _: talk.words(talk.conversation.close_input(talk.now))),
     st.floats(0.0, 5.0).map(lambda left: lambda talk, _: talk.words(talk.conversation.drain(left, talk.now))),
@@ -649,12 +967,20 @@ rare_steps: st.SearchStrategy[Step] = st.one_of(
 )
 
 
+def _go_on(talk: Talk) -> list[str]:
+    """Let happen what is due when the client is gone: the brain fails, the voice speaks, time passes."""
+    if talk.conversation.phase is Phase.THINKING:
+        return _think(talk, lambda conversation, turn: conversation.brain_failed(turn))
+    return talk.speak(0.1) if talk.say else talk.wait(talk.conversation.deadline())
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.booleans(),
     st.booleans(),
     st.booleans(),
-    st.lists(steps, max_size=30),
+    st.booleans(),
+    st.lists(steps | brain_steps, max_size=30),
     st.lists(rare_steps, max_size=2),
     st.lists(steps, max_size=10),
 )
@@ -662,12 +988,13 @@ def test_in_any_order_the_client_sees_whole_turns(
     detects: bool,
     interruptible: bool,
     resumable: bool,
+    thinks: bool,
     before: list[Step],
     rare: list[Step],
     after: list[Step],
 ) -> None:
     setup = replace(SETUP, detects_activity=detects, interruptible=interruptible, resumable=resumable)
-    talk = Talk(setup)
+    talk = Talk(setup, thinks=thinks)
     grammar = Grammatical(resumable)
     for step in (*before, *rare, *after):
         for word in step(talk, grammar):
@@ -675,9 +1002,11 @@ def test_in_any_order_the_client_sees_whole_turns(
     for word in talk.words(talk.conversation.close_input(talk.now)):
         grammar.check(word)
     # Whatever happened, it ends, and by itself.
-    for _ in range(3 * MAX_WAITING_TURNS):
+    for _ in range(4 * MAX_WAITING_TURNS):
         if talk.conversation.phase is Phase.ENDED:
             break
-        for word in talk.speak(0.1) if talk.say else talk.wait(talk.conversation.deadline()):
+        for word in _go_on(talk):
             grammar.check(word)
     assert talk.conversation.phase is Phase.ENDED
+    assert [started for started, _ in talk.activity] == [n % 2 == 0 for n in range(len(talk.activity))]
+    assert [at for _, at in talk.activity if at is None] == []

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,11 +17,13 @@ from google.ai.generativelanguage_v1beta.services.generative_service.transports 
 
 from antiphon import transcription
 from antiphon.engine import service
+from antiphon.engine.brain import Brain
 from antiphon.engine.memory import Handles
 from antiphon.engine.playback import RATE_HZ
-from antiphon.engine.server import CannotListen, add_arguments, listen, serving
+from antiphon.engine.server import BrainUnusable, CannotListen, add_arguments, listen, serving, thinking
 from antiphon.engine.stream import Parts
-from loopback_engine import ALL, MODEL, Call, Engine, Hum, Reader, engine, pcm, said, spoken
+from loopback_brain import chat_server, says
+from loopback_engine import ALL, MODEL, Call, Engine, Hum, Reader, activity, engine, pcm, said, spoken
 
 SILENCE = bytes(32_000)
 PARTS = Parts(Reader, Hum(), Handles(), lambda: datetime(2026, 1, 1, tzinfo=UTC), 600.0)
@@ -95,9 +98,44 @@ async def test_an_empty_stream_is_waited_out() -> None:
         await call.setup(**MODEL)
         await call.audio(pcm("  "))
         await call.end_audio()
-        assert (await call.receive()).server_content.waiting_for_input
+        messages = await call.until(lambda message: bool(message.server_content.waiting_for_input))
+        assert activity(messages) == [(True, 0.0), (False, 0.0)]
         await call.end_audio()
         assert (await call.receive()).server_content.waiting_for_input
+
+
+async def test_it_is_told_when_the_user_speaks() -> None:
+    async with engine() as running, running.call() as call:
+        await call.setup()
+        await call.audio(pcm("x" * 160 + "\n" + "y" * 320 + "\n"))
+        messages = await call.turn()
+        messages += await call.turn()
+    assert activity(messages) == [(True, 0.0), (False, 10.0), (True, 10.0), (False, 30.0)]
+
+
+async def test_with_activity_signals_those_tell_when_the_user_speaks() -> None:
+    manual = {"realtimeInputConfig": {"automaticActivityDetection": {"disabled": True}}}
+    async with engine() as running, running.call() as call:
+        await call.setup(**ALL, **manual)
+        await call.audio(bytes(3 * 16_000), "audio/pcm;rate=48000")
+        await call.send({"realtimeInput": {"activityStart": {}}})
+        await call.audio(pcm("thanks"))
+        await call.send({"realtimeInput": {"activityEnd": {}}})
+        messages = await call.turn()
+        assert [started for started, _ in activity(messages)] == [True, False]
+        assert activity(messages)[0][1] == 500.0
+        assert said(messages) == "You're welcome."
+
+
+async def test_a_message_without_content_stops_the_answer() -> None:
+    async with engine(voice=Hum(seconds=10.0)) as running, running.call() as call:
+        await call.setup()
+        await call.type("thanks")
+        await call.answer()
+        await call.send({"clientContent": {}})
+        messages = await call.turn()
+        assert messages[-2].server_content.interrupted
+        assert activity(messages) == []
 
 
 async def test_audio_of_another_rate_is_resampled() -> None:
@@ -572,3 +610,32 @@ def test_flags() -> None:
     args = parser.parse_args(["--port", "0", "--max-connection-s", "2.5", "--workers", "1"])
     assert (args.host, args.port, args.max_connection_s, args.workers) == ("127.0.0.1", 0, 2.5, 1)
     assert (args.max_conversations, args.models_dir, args.exit_with_parent) == (64, None, False)
+    assert (args.brain, args.brain_model) == ("builtin", "")
+
+
+def brain_of(*arguments: str) -> AbstractAsyncContextManager[Brain | None]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return thinking(parser.parse_args(arguments))
+
+
+async def test_a_brain_is_woken_with_its_key_and_need_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with brain_of() as brain:
+        assert brain is None
+    monkeypatch.setenv("ANTIPHON_BRAIN_KEY", "secret")
+    async with chat_server(says("Hello!")) as server:
+        async with brain_of(f"--brain={server.url}", "--brain-model=large"), asyncio.timeout(10):
+            while not server.asked:
+                await asyncio.sleep(0.001)
+        assert "Bearer secret" in server.heads[0]
+        assert server.asked[0]["model"] == "large"
+    async with brain_of("--brain", server.url) as brain:
+        assert brain
+
+
+async def test_a_brain_that_cannot_be_used_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrainUnusable, match="neither builtin nor"):
+        await brain_of("--brain=ollama").__aenter__()
+    monkeypatch.setenv("ANTIPHON_BRAIN_KEY", "two words")
+    with pytest.raises(BrainUnusable, match="ANTIPHON_BRAIN_KEY"):
+        await brain_of("--brain=http://localhost:1").__aenter__()

@@ -72,6 +72,7 @@ def test_a_full_setup() -> None:
         interruptible=False,
         resumable=True,
         handle="h",
+        instruction="12345678",
     )
     assert setup.tokens >= 2
     assert not parse_setup(sessionResumption={}).handle
@@ -133,6 +134,52 @@ def test_parameters_by_json_schema() -> None:
         "any": Parameter("other"),
     }
     assert declared({"name": "go", "parametersJsonSchema": {"type": "object"}}) == (Function("go"),)
+
+
+def test_functions_are_kept_as_a_chat_api_declares_them() -> None:
+    stops = {"type": "ARRAY", "description": "where", "items": {"type": "STRING", "enum": ["a", "b"]}}
+    setup = parse_setup(
+        tools=[
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "go",
+                        "description": "Go there.",
+                        "parameters": {
+                            "type": "OBJECT",
+                            "properties": {"stops": stops},
+                            "required": ["stops"],
+                        },
+                    },
+                    {
+                        "name": "stop",
+                        "parametersJsonSchema": {"type": "object", "additionalProperties": False},
+                    },
+                    {"name": "wait"},
+                ]
+            }
+        ]
+    )
+    assert {tool["type"] for tool in setup.tools} == {"function"}
+    assert [tool["function"] for tool in setup.tools] == [
+        {
+            "name": "go",
+            "description": "Go there.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "stops": {
+                        "type": "array",
+                        "description": "where",
+                        "items": {"type": "string", "enum": ["a", "b"]},
+                    }
+                },
+                "required": ["stops"],
+            },
+        },
+        {"name": "stop", "description": "", "parameters": {"type": "object", "additionalProperties": False}},
+        {"name": "wait", "description": "", "parameters": {"type": "object", "properties": {}}},
+    ]
 
 
 def test_phrases_become_a_grammar() -> None:
