@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.audio import AudioStream
-from antiphon.client import Closed
-from antiphon.messages import AudioResponse, AudioStreamEnd, AuthSuccess, RecognitionResult
-from antiphon.talk import TalkError, Turn, add_arguments, run, talk
+from antiphon import extension
+from antiphon.audio.stream import AudioStream
+from antiphon.client import BaseOnly, Closed
+from antiphon.messages import AudioChunk, AudioResponse, AudioStreamEnd, AuthSuccess, RecognitionResult
+from antiphon.talk import Exchange, TalkError, Turn, add_arguments, run, talk
 from audio_samples import SPEECH, speech, tone, write_wav
-from scripted_gateway import Peer, Script, scripted_gateway
+from fake_sound import FakeSound
+from scripted_gateway import EXTENDED, Peer, Script, scripted_gateway
 
 FILE = SPEECH / "ps_goforward.wav"
 
@@ -50,6 +52,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Turn, "SILENCE_S", 0.4)
     monkeypatch.setattr(Turn, "SETTLE_S", 0.3)
     monkeypatch.setattr(Turn, "TAIL_S", 0.2)
+    monkeypatch.setattr(Exchange, "SILENCE_S", 0.4)
+    monkeypatch.setattr(Exchange, "TAIL_S", 0.1)
 
 
 class TestTurn:
@@ -139,6 +143,82 @@ class TestTurn:
         turn.end(10)
         turn.receive(AuthSuccess(timestamp=0, session_id="", user_id=""), 15)
         assert turn.deadline == 18
+
+
+class TestExchange:
+    STARTED = extension.ResponseStarted(timestamp=0, response_id="r1", format="", language="en")
+    DONE = extension.ResponseDone(timestamp=0, response_id="r1", status="completed")
+    SPEAKS = extension.SpeechStarted(timestamp=0, stream_ms=0)
+    CALL = extension.ToolCall(timestamp=0, call_id="c1", name="next", args={}, deadline_ms=1000)
+    PIECE = TestTurn.piece(100)
+
+    @staticmethod
+    def heard(text: str) -> extension.TranscriptUpdate:
+        return extension.TranscriptUpdate(
+            timestamp=0, role="user", utterance_id="u1", revision=1, text=text, is_final=False
+        )
+
+    def test_open_while_speech_is_sent(self) -> None:
+        exchange = Exchange()
+        exchange.receive(self.heard("go"), 1)
+        exchange.receive(self.STARTED, 2)
+        exchange.receive(self.DONE, 3)
+        assert exchange.deadline is None
+
+    def test_silence(self) -> None:
+        exchange = Exchange(behind_s=5)
+        exchange.end(10)
+        assert exchange.deadline == 10 + 8 + 5
+        exchange.receive(self.SPEAKS, 12)
+        exchange.receive(self.heard(""), 12)
+        assert exchange.complaint("it") == "Nothing was recognised in it."
+        exchange.receive(self.heard("go"), 13)
+        assert exchange.deadline == 13 + 8 + 5
+        assert exchange.complaint("it") == "No answer came to it."
+
+    def test_the_gateway_says_when_an_answer_is_over(self) -> None:
+        exchange = Exchange()
+        exchange.end(10)
+        exchange.receive(self.heard("go"), 11)
+        exchange.receive(self.STARTED, 12)
+        assert exchange.deadline == 12 + 8
+        exchange.receive(self.PIECE, 18)
+        assert exchange.deadline == 18 + 8, "it goes on"
+        exchange.receive(self.DONE, 19)
+        assert exchange.deadline == 19 + 0.3
+        assert exchange.complaint("it") is None
+
+    @pytest.mark.parametrize("due", [SPEAKS, CALL], ids=["speech", "tool"])
+    def test_another_answer_is_due(self, due: extension.ServerMessage) -> None:
+        exchange = Exchange()
+        exchange.end(10)
+        exchange.receive(self.STARTED, 11)
+        exchange.receive(due, 12)
+        exchange.receive(self.DONE, 13)
+        assert exchange.deadline == 13 + 8
+        exchange.receive(self.STARTED, 14)
+        exchange.receive(self.DONE, 15)
+        assert exchange.deadline == 15 + 0.3
+
+    def test_answered_before_the_end_of_speech(self) -> None:
+        exchange = Exchange()
+        exchange.receive(self.STARTED, 3)
+        exchange.receive(self.DONE, 4)
+        exchange.end(10)
+        assert exchange.deadline == 10 + 3, "its last words may be on their way"
+
+    def test_an_engine_that_may_still_hear(self) -> None:
+        exchange = Exchange(behind_s=5)
+        exchange.end(10)
+        exchange.receive(self.STARTED, 11)
+        exchange.receive(self.DONE, 12)
+        assert exchange.deadline == 15
+
+    def test_what_says_nothing_of_an_answer(self) -> None:
+        exchange = Exchange()
+        exchange.end(10)
+        exchange.receive(AuthSuccess(timestamp=0, session_id="", user_id=""), 15)
+        assert exchange.deadline == 18
 
 
 @pytest.mark.usefixtures("quick")
@@ -327,6 +407,143 @@ class TestTalk:
             await self.said(answering, FILE, "--fast", "--save", blocked / "below")
 
 
+@pytest.mark.usefixtures("quick")
+class TestExtended:
+    """By antiphon.v1, where the gateway speaks it."""
+
+    async def said(self, script: Script, *words: str | Path) -> int:
+        async with scripted_gateway(script, **EXTENDED) as url:
+            return await talk(arguments(*words, "--url", url, "--fast"))
+
+    async def test_what_nobody_listens_to_counts_as_played(self, capsys: pytest.CaptureFixture[str]) -> None:
+        peers = []
+
+        async def script(peer: Peer) -> None:
+            peers.append(peer)
+            await peer.accept()
+            await peer.hear()
+            await peer.result("go forward")
+            await peer.update("user", "go forward", of="u1", final=True)
+            await peer.respond("Going forward.", duration_ms=10_000)
+
+        assert await self.said(script, FILE) == 0
+        assert capsys.readouterr() == ("You: go forward\nAntiphon: Going forward.\n", "")
+        hello = next(message for message in peers[0].received if message["type"] == "client_hello")
+        assert peers[0].marks == [("r1", 10_000)]
+        assert hello == {"type": "client_hello", "features": ["playback_mark"], "playbackBufferMs": 30_000}
+
+    async def test_the_transcript_is_what_was_heard(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.send("response_started", responseId="r1", format="audio/wav", language="en")
+            await peer.update("model", "A long story.", final=False)
+            await peer.answer("A long story.")
+            await peer.send("audio_flush", responseId="r1", reason="interrupted")
+            await peer.send("response_done", responseId="r1", status="interrupted")
+            while ("r1", 100.0) not in peer.marks:
+                await peer.receive()
+            await peer.result("stop")
+            await peer.update("model", "A long", revision=2, final=True)
+            await peer.update("user", "stop", of="u2", final=True)
+            await peer.respond("I stop.", of="r2")
+
+        assert await self.said(script, FILE) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "Antiphon: A long",
+            "You: stop",
+            "Antiphon: I stop.",
+        ]
+
+    async def test_each_response_is_a_file_where_it_is_a_stream(self, tmp_path: Path) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            for number in (1, 2):
+                await peer.send("response_started", responseId="r", format="audio/flac", language="en")
+                for part in range(2):
+                    piece = {"data": "AAA=", "format": "audio/flac", "duration": number, "text": ""}
+                    await peer.send("audio_response", **piece, language=str(part))
+                await peer.send("response_done", responseId="r", status="completed")
+
+        assert await self.said(script, FILE, "--output", "flac", "--save", tmp_path) == 0
+        names = ["ps_goforward.answer.2.flac", "ps_goforward.answer.flac"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+        assert [(tmp_path / name).read_bytes() for name in names] == [bytes(4)] * 2
+
+    async def test_what_is_not_offered(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.hear()
+            await peer.answer("Yes.")
+
+        assert await self.said(script, FILE, "--output", "opus", "--base", "--binary") == 0
+        assert capsys.readouterr().err.splitlines() == [
+            "antiphon: The gateway offers no answers as opus; they come as pcm.",
+            "antiphon: The gateway takes no binary frames; audio travels as JSON.",
+        ]
+
+    async def test_push_to_talk_needs_it(self) -> None:
+        with pytest.raises(BaseOnly, match="has the base messages only"):
+            await self.said(answering, FILE, "--push-to-talk", "--base")
+
+
+class TestVoice:
+    """By a microphone and a loudspeaker of ours; most of it is tested with a real gateway."""
+
+    async def said(self, script: Script, *words: str) -> FakeSound:
+        sound = FakeSound()
+        async with scripted_gateway(script, **EXTENDED) as url:
+            await talk(arguments(*words, "--url", url), sound)
+        return sound
+
+    async def test_the_gateway_goes_away(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.until(AudioChunk)
+            await peer.fail("SERVER_DRAINING", "Going.", 1001)
+
+        with pytest.raises(Closed, match=r"^The gateway closed the connection: Going.$"):
+            await self.said(script)
+        assert capsys.readouterr().err == "antiphon: Going. (SERVER_DRAINING)\n"
+
+    async def test_an_answer_that_cannot_be_played(self) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.answer("Yes.", rate_hz=16_000)
+
+        with pytest.raises(
+            TalkError, match="The answer comes as audio/pcm;rate=16000, which cannot be played"
+        ):
+            await self.said(script)
+
+    async def test_a_tool_call_is_declined(self) -> None:
+        declined: list[extension.ToolResult] = []
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.send("tool_call", callId="c1", name="next", args={}, deadlineMs=1000)
+            declined.append(await peer.until(extension.ToolResult))
+            await peer.socket.close(1000)
+
+        with pytest.raises(Closed, match=r"\(1000\)"):
+            await self.said(script)
+        assert declined[0].error == "This client carries out no commands."
+
+    async def test_what_is_played_is_told(self) -> None:
+        marks: list[tuple[str, float]] = []
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.respond("Yes.", duration_ms=300)
+            marks.extend(peer.marks)
+            await peer.socket.close(1000)
+
+        with pytest.raises(Closed):
+            await self.said(script)
+        assert marks[-1] == ("r1", 300)
+
+
 class TestRun:
     """The exit status, and a sentence in place of a traceback."""
 
@@ -390,12 +607,12 @@ class TestTerminal:
         return [sys.executable, "-c", PROGRAM, str(FILE), "--url", url, "--token", "a token", *words]
 
     @staticmethod
-    async def shown(terminal: int, process: asyncio.subprocess.Process) -> str:
+    async def shown(terminal: int, process: asyncio.subprocess.Process, status: int = 0) -> str:
         """Return what a terminal got by the end of the program."""
         output = bytearray()
         loop = asyncio.get_running_loop()
         loop.add_reader(terminal, lambda: output.extend(os.read(terminal, 65_536)))
-        assert await process.wait() == 0
+        assert await process.wait() == status
         await asyncio.sleep(0)
         loop.remove_reader(terminal)
         return output.decode()
@@ -413,7 +630,7 @@ class TestTerminal:
         master, slave = pty.openpty()
         async with scripted_gateway(script) as url:
             process = await asyncio.create_subprocess_exec(
-                *self.command(url),
+                *self.command(url, "--fast"),
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
@@ -458,6 +675,39 @@ class TestTerminal:
             process.send_signal(signal.SIGINT)
             assert await process.communicate() == (b"", b"")
             assert process.returncode == 130
+
+    @pytest.mark.parametrize("words", [(), ("--push-to-talk",)])
+    async def test_talking_by_voice_is_interrupted(self, words: tuple[str, ...]) -> None:
+        begun = asyncio.Event()
+        master, slave = pty.openpty()
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            if words:
+                await peer.until(extension.ActivityStart)
+            await peer.until(AudioChunk)
+            begun.set()
+
+        command = [word for word in self.command("", *words) if word != str(FILE)]
+        async with scripted_gateway(script, **EXTENDED) as url:
+            process = await asyncio.create_subprocess_exec(
+                *(url if word == "" else word for word in command),
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "sound_library")},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=slave,
+            )
+            os.close(slave)
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            await begun.wait()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            assert await process.stdout.read() == b""
+            output = await self.shown(master, process, 130)
+        os.close(master)
+        assert output.count("Ctrl-C ends.") == 1
+        assert "Traceback" not in output
 
     async def test_a_reader_that_leaves(self) -> None:
         """`antiphon talk --json | head -1`: the command line turns this error into silence."""

@@ -1,0 +1,309 @@
+"""An open session: what can be sent, and what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from msgspec import UNSET, Struct
+from websockets import exceptions as ws
+from websockets.asyncio.client import ClientConnection
+from websockets.frames import CloseCode
+
+from antiphon import extension, frames, messages
+from antiphon.client.dial import dial
+from antiphon.client.errors import (
+    BaseOnly,
+    CannotConnect,
+    ClientError,
+    Closed,
+    NotAuthorized,
+    not_antiphon,
+)
+from antiphon.client.reader import Reader
+from antiphon.client.tools import Tool, ToolRunner
+from antiphon.errors import DISPOSITIONS, ErrorCode
+from antiphon.extension import SUBPROTOCOL, ClientHello, ServerMessage, SessionInfo
+from antiphon.messages import StreamFormat
+
+MAX_CHUNK_BYTES: Final = 32 * 1024
+"""Audio that goes into one message: base64 makes it 44 KiB, the gateway takes 64."""
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    token: str,
+    *,
+    timeout_s: float = 10.0,
+    on_frame: Callable[[bytes], None] | None = None,
+    base: bool = False,
+    output_formats: Sequence[str] = (),
+    binary_audio: bool = False,
+    playback_buffer_ms: float | None = None,
+    features: Sequence[str] = (),
+    tools: Mapping[str, Tool] | None = None,
+) -> AsyncIterator[Client]:
+    """Open a session at `url` (ws: or wss:) and close it on leaving.
+
+    `timeout_s` bounds the handshake and, again, the wait for the token to be accepted. `on_frame` gets
+    every frame from the gateway, as received and when it is iterated over.
+
+    The session is one of antiphon.v1 unless `base` is set or the gateway knows the base messages only:
+    `Client.extended`. `output_formats`, `binary_audio`, `playback_buffer_ms` and `features` are those of
+    client_hello. `tools` carry out the model's calls by their names; other calls are the caller's, who gets
+    the messages of all.
+
+    Raises:
+        CannotConnect, Refused, NotAuthorized, Closed, BadMessage.
+    """
+    hello = ClientHello(
+        features=tuple(features) or UNSET,
+        output_formats=tuple(output_formats) or UNSET,
+        binary_audio=binary_audio or UNSET,
+        playback_buffer_ms=UNSET if playback_buffer_ms is None else playback_buffer_ms,
+    )
+    socket = await dial(url, timeout_s, () if base else (SUBPROTOCOL,))
+    async with socket:
+        client = Client(socket, url, on_frame, hello, tools or {})
+        reading = asyncio.create_task(client._reader.read())
+        try:
+            await client._authenticate(token, timeout_s)
+            yield client
+        finally:
+            reading.cancel()
+            await client._reader.aclose()
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.result()
+
+
+class Client:
+    """An open session. Made by `connect`; iterate over it in one task, send from any.
+
+    All that sends raises `Closed` when the connection is over; iteration just ends, and `close_code` and
+    `close_reason` tell how. Cancelling either is safe.
+
+    Messages are read as they come, iterated over or not, `MAX_UNREAD` ahead: so pings are answered, pongs
+    noticed and tools called at any time. Iteration yields all of them, binary answers as AudioResponse.
+    """
+
+    def __init__(
+        self,
+        socket: ClientConnection,
+        url: str,
+        on_frame: Callable[[bytes], None] | None,
+        hello: ClientHello,
+        tools: Mapping[str, Tool],
+    ) -> None:
+        self.session_id = ""
+        self.user_id = ""
+        self.extended = socket.subprotocol == SUBPROTOCOL
+        """Whether this is a session of antiphon.v1; else what only that has raises `BaseOnly`."""
+        self._socket = socket
+        self._url = url
+        self._on_frame = on_frame
+        self._hello = hello
+        self._reader = Reader(
+            socket, self.extended, ToolRunner(tools, self._send_if_open), self._send_if_open
+        )
+        self._sequence = 0
+        self._bytes_a_ms = 0.0
+        self._sent_bytes = 0
+
+    @property
+    def info(self) -> SessionInfo | None:
+        """What the gateway offers in this session, as it said last; None in a base session."""
+        return self._reader.info
+
+    @property
+    def close_code(self) -> int | None:
+        """The WebSocket close code; 1006 where the connection was lost; None while it is open."""
+        return self._socket.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._socket.close_reason
+
+    @property
+    def binary_audio(self) -> bool:
+        """Whether audio travels as binary frames."""
+        return (
+            self._hello.binary_audio is True
+            and self.info is not None
+            and "binary_audio" in self.info.features
+        )
+
+    # ---- what every session has
+
+    async def start(
+        self,
+        format: StreamFormat = "LINEAR16",  # noqa: A002 (the protocol's word)
+        rate_hz: int = 16_000,
+        language: str = "en-US",
+    ) -> None:
+        """Open an audio stream: 8000 to 48000 Hz; `language` is a BCP 47 tag.
+
+        LINEAR16 is mono. A base session takes no Opus, and says so by an Error.
+        """
+        self._sequence = self._sent_bytes = 0
+        self._bytes_a_ms = rate_hz * 2 / 1000 if format == "LINEAR16" else 0
+        config = extension.StreamConfig(sample_rate=rate_hz, format=format, language=language)
+        await self._send(extension.AudioStreamStart(timestamp=_now_ms(), config=config))
+
+    async def send_audio(self, data: bytes) -> None:
+        """Send the stream's next bytes, cut anywhere; large ones go as several chunks."""
+        for place in range(0, len(data), MAX_CHUNK_BYTES):
+            chunk = data[place : place + MAX_CHUNK_BYTES]
+            sequence = self._sequence
+            self._sequence += 1
+            self._sent_bytes += len(chunk)
+            if self.binary_audio:
+                frame = frames.Frame(frames.AUDIO_CHUNK, sequence, _now_ms(), chunk)
+                await self._send_frame(frames.pack(frame), text=False)
+            else:
+                await self._send(messages.AudioChunk(timestamp=_now_ms(), data=chunk, sequence=sequence))
+
+    async def end(self, duration_ms: float | None = None) -> None:
+        """End the audio stream: everything sent is to be recognised and answered.
+
+        `duration_ms` is how much audio that was; for LINEAR16 it is counted where it is not given.
+        """
+        if duration_ms is None:
+            duration_ms = self._sent_bytes / self._bytes_a_ms if self._bytes_a_ms else 0
+        await self._send(messages.AudioStreamEnd(timestamp=_now_ms(), duration=duration_ms))
+
+    async def command(self, text: str, context: dict[str, Any] | None = None) -> None:
+        """Send a typed turn; `context` is any JSON object."""
+        message = messages.Command(
+            timestamp=_now_ms(), command=text, context=UNSET if context is None else context
+        )
+        await self._send(message)
+
+    async def renew(self, token: str) -> None:
+        """Send a fresh token for the same user; an AuthSuccess, or an Error, comes by iteration."""
+        await self._send(messages.Auth(timestamp=_now_ms(), token=token))
+
+    # ---- what antiphon.v1 has; all of it raises BaseOnly in a base session
+
+    async def ping(self) -> float:
+        """Return how many seconds it takes there and back. It need not be iterated over meanwhile."""
+        with self._reader.pong() as (number, pong):
+            begin = time.perf_counter()
+            await self._extend(extension.Ping(id=number, timestamp=_now_ms()))
+            at = await pong
+        if at is None:
+            raise self.closed()
+        return at - begin
+
+    async def activity_start(self) -> None:
+        """The user begins to speak. The first one ends automatic detection for the session."""
+        await self._extend(extension.ActivityStart())
+
+    async def activity_end(self) -> None:
+        """The user has spoken, and is to be answered."""
+        await self._extend(extension.ActivityEnd())
+
+    async def interrupt(self, response_id: str | None = None) -> None:
+        """Let the model stop talking; with a `response_id` only if it is that response that it speaks."""
+        await self._extend(extension.Interrupt(response_id=UNSET if response_id is None else response_id))
+
+    async def playback_mark(self, response_id: str, played_ms: float) -> None:
+        """Tell how much of a response was heard; see `Speaker`."""
+        await self._extend(extension.PlaybackMark(response_id=response_id, played_ms=played_ms))
+
+    async def tool_result(self, call_id: str, result: Any) -> None:
+        """Answer a ToolCall with any JSON value."""
+        await self._extend(extension.ToolResult(call_id=call_id, result=result))
+
+    async def tool_error(self, call_id: str, sentence: str) -> None:
+        """Answer a ToolCall with why it was not carried out, as a sentence for the model."""
+        await self._extend(extension.ToolResult(call_id=call_id, error=sentence))
+
+    # ---- what comes
+
+    def __aiter__(self) -> AsyncIterator[ServerMessage]:
+        return self
+
+    async def __anext__(self) -> ServerMessage:
+        """Return the next message.
+
+        Raises:
+            BadMessage: it is not one of the protocol.
+        """
+        try:
+            frame, message = await self._reader.get()
+        except EOFError:
+            raise StopAsyncIteration from None
+        if self._on_frame:
+            self._on_frame(frame.encode() if isinstance(frame, str) else frame)
+        if message is None:
+            raise not_antiphon(self._url)
+        return message
+
+    def closed(self) -> Closed:
+        """Return, to be raised, why the connection is over."""
+        error = self._reader.last_error
+        if error and error.details and error.details.fatal:
+            return Closed(f"The gateway closed the connection: {error.message}", self.close_code, error.code)
+        # It may not have been read; its code is the reason of the close, too.
+        if self.close_reason in DISPOSITIONS:
+            code = ErrorCode(self.close_reason)
+            sentence = f"The gateway closed the connection: {DISPOSITIONS[code].message}"
+            return Closed(sentence, self.close_code, code)
+        if self.close_code == CloseCode.ABNORMAL_CLOSURE:
+            return Closed("The connection to the gateway was lost.", self.close_code, None)
+        return Closed(f"The gateway closed the connection ({self.close_code}).", self.close_code, None)
+
+    # ---- within
+
+    async def _authenticate(self, token: str, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.renew(token)
+                if self.extended and self._hello != ClientHello():
+                    await self._send(self._hello)
+                async for answer in self:
+                    match answer:
+                        case messages.AuthSuccess(session_id=session_id, user_id=user_id):
+                            self.session_id, self.user_id = session_id, user_id
+                            if not self.extended:
+                                return
+                        case SessionInfo() if self.session_id:
+                            return
+                        case messages.Error(code=code, message=sentence):
+                            kind = NotAuthorized if code.startswith("AUTH_") else ClientError
+                            raise kind(sentence, code)
+                        case _:
+                            raise not_antiphon(self._url)
+        except TimeoutError:
+            sentence = f"The gateway at {self._url} did not answer to the token in {timeout_s:g} seconds."
+            raise CannotConnect(sentence) from None
+        raise self.closed()
+
+    async def _extend(self, message: Struct) -> None:
+        if not self.extended:
+            raise BaseOnly(f"The session with {self._url} has the base messages only.")
+        await self._send(message)
+
+    async def _send(self, message: Struct) -> None:
+        await self._send_frame(messages.encode(message), text=True)
+
+    async def _send_if_open(self, message: Struct) -> None:
+        try:
+            await self._send(message)
+        except Closed:
+            return  # Whoever iterates notices.
+
+    async def _send_frame(self, data: bytes, *, text: bool) -> None:
+        try:
+            await self._socket.send(data, text=text)
+        except ws.ConnectionClosed:
+            raise self.closed() from None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

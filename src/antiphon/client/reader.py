@@ -1,0 +1,125 @@
+"""What comes from the gateway: read, answered where that cannot wait, and kept for the iteration."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from websockets import exceptions as ws
+from websockets.asyncio.client import ClientConnection
+
+from antiphon import extension, messages
+from antiphon.client.binary import Answers
+from antiphon.client.inbox import Inbox
+from antiphon.client.tools import ToolRunner
+from antiphon.errors import GatewayError
+from antiphon.extension import ServerMessage, SessionInfo
+
+MAX_UNREAD: Final = 256
+"""Messages that wait to be iterated over; then the gateway is made to wait."""
+
+
+class Received(NamedTuple):
+    """A frame, and the message in it; None where it is none."""
+
+    frame: str | bytes
+    message: ServerMessage | None
+
+
+class Reader:
+    """Reads a socket to its end. `reply` sends a message, if the connection is still open."""
+
+    def __init__(
+        self,
+        socket: ClientConnection,
+        extended: bool,
+        tools: ToolRunner,
+        reply: Callable[[Struct], Awaitable[None]],
+    ) -> None:
+        self.info: SessionInfo | None = None
+        self.last_error: messages.Error | None = None
+        self._socket = socket
+        self._extended = extended
+        self._tools = tools
+        self._reply = reply
+        self._inbox: Inbox[Received] = Inbox(MAX_UNREAD)
+        self._answers = Answers()
+        self._pongs: dict[int, asyncio.Future[float | None]] = {}
+        self._ping_ids = itertools.count(1)
+
+    async def get(self) -> Received:
+        """Return what came next.
+
+        Raises:
+            EOFError: nothing more will.
+        """
+        return await self._inbox.get()
+
+    @contextmanager
+    def pong(self) -> Iterator[tuple[int, asyncio.Future[float | None]]]:
+        """Yield the id of a ping, and when its pong came by time.perf_counter(): None if the end did."""
+        number = next(self._ping_ids)
+        pong: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+        self._pongs[number] = pong
+        try:
+            yield number, pong
+        finally:
+            del self._pongs[number]
+
+    async def read(self) -> None:
+        """Read until the connection is over."""
+        try:
+            while True:
+                frame = await self._socket.recv()
+                message = self._decode(frame)
+                if message is not None:
+                    await self._handle(message)
+                await self._inbox.put(Received(frame, message))
+        except ws.ConnectionClosed:
+            pass
+        finally:
+            self._inbox.end()
+            for number in self._pongs:
+                self._settle(number, None)
+
+    async def aclose(self) -> None:
+        """Stop the tools that are at work."""
+        await self._tools.aclose()
+
+    def _decode(self, frame: str | bytes) -> ServerMessage | None:
+        try:
+            if isinstance(frame, str):
+                return extension.decode_server(frame) if self._extended else messages.decode_server(frame)
+            return self._answers.unpack(frame) if self._extended else None
+        except (msgspec.DecodeError, GatewayError):
+            return None
+
+    async def _handle(self, message: ServerMessage) -> None:
+        """Do what does not wait for the iteration."""
+        self._answers.note(message)
+        match message:
+            case messages.Error():
+                self.last_error = message
+            case SessionInfo():
+                self.info = message
+            case extension.ServerPing(id=number, timestamp=timestamp):
+                await self._reply(extension.Pong(id=number, echo_time=timestamp))
+            case extension.ServerPong(id=number):
+                self._settle(number, time.perf_counter())
+            case extension.ToolCall():
+                await self._tools.call(message)
+            case extension.ToolCancelled(call_id=call_id):
+                self._tools.cancel(call_id)
+            case _:
+                pass
+
+    def _settle(self, number: str | float, at: float | None) -> None:
+        pong = self._pongs.get(number) if isinstance(number, int) else None
+        if pong and not pong.done():
+            pong.set_result(at)
