@@ -13,8 +13,11 @@ import grpc.aio
 import psutil
 import pytest
 
-from antiphon import local
+from antiphon import local, node
+from antiphon.config import Config, ConfigError
+from antiphon.live import Said, Setup, Text
 from antiphon.local import EngineFailed, EngineProcess
+from loopback_brain import chat_server, says
 from loopback_engine import METHOD, ClientMessage, ServerMessage
 
 
@@ -90,6 +93,25 @@ async def test_it_runs_until_cancelled_and_then_stops_in_order() -> None:
         process = psutil.Process(engine.pid)
     assert await gone(process)
     assert not engine.ready
+
+
+async def test_a_brain_that_is_none_is_told_of_before_the_engine_starts() -> None:
+    with pytest.raises(ConfigError, match="The brain 'ollama' is neither builtin nor the URL"):
+        await node.upstream(Config(upstream="local", engine_brain="ollama")).__aenter__()
+
+
+@pytest.mark.speech
+async def test_the_brain_of_the_settings_answers() -> None:
+    async with chat_server(says("I sell tea.")) as server:
+        settings = Config(upstream="local", engine_brain=server.url, engine_brain_model="large")
+        async with node.upstream(settings) as (gemini, ready), asyncio.timeout(60):
+            while not ready():
+                await asyncio.sleep(0.01)
+            async with gemini.connect(Setup("en-US")) as stream:
+                await stream.send(Text("What do you sell?"))
+                said = await anext(event async for event in stream if isinstance(event, Said))
+    assert said.text == "I sell tea."
+    assert server.asked[-1]["model"] == "large"
 
 
 @pytest.mark.speech

@@ -17,15 +17,17 @@ import sys
 
 import psutil
 
-from antiphon import commands, event_loop
+from antiphon import event_loop
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier
 from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
-from antiphon.gemini import Gemini, Upstream
+from antiphon.gemini.client import Gemini, Upstream
 from antiphon.live import Setup
 from antiphon.server import About, Server
 from antiphon.session import Limits, Session
+from antiphon.tools import commands
+from antiphon.tools.toolbox import Toolbox
 
 SECRET = "a secret of these test processes, long enough for HS256"
 
@@ -37,13 +39,14 @@ async def main(target: str) -> None:
     admission = Admission(1000, 1000)
     gemini = Gemini(Upstream(target, tls=False))
 
-    def make_bridge(connection: Connection) -> Bridge:
+    def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
         return Bridge(
-            Session(secrets.token_urlsafe(18), setup, Limits(), clock()),
+            Session(secrets.token_urlsafe(18), setup, Limits(), clock(), extended=extended),
             connection,
             authenticate=verifier.verify,
             admission=admission,
             connect=gemini.connect,
+            toolbox=Toolbox({}),
             clock=clock,
         )
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.answer import LEAD_S, Answer, Piece
+from antiphon.session.answer import LEAD_S, Answer, Piece
 
 SECOND = b"\x01\x02" * 24_000
 
@@ -91,29 +91,13 @@ def test_dropping_leaves_only_what_is_already_out() -> None:
     answer.add_audio(SECOND, 24_000)
     drain(answer, 0.0)
     answer.add_text("More of it.")
+    answer.add_audio(b"\x07", 24_000)
     answer.drop()
     assert answer.waiting_s == 0
     answer.add_audio(SECOND[:4800], 24_000)
     (at, piece), *_ = play_out(answer, 0.01)
-    assert piece.text == ""
+    assert (piece.text, piece.pcm) == ("", SECOND[:4800])
     assert at >= 0.2 + 0.1 - LEAD_S - 1e-9, "what was sent before still plays"
-
-
-def test_a_new_answer_drops_one_that_the_user_spoke_over() -> None:
-    answer = Answer()
-    answer.add_audio(SECOND, 24_000)
-    answer.supersede()
-    assert answer.waiting_s == pytest.approx(1.0), "nothing is dropped before there is a new answer"
-    answer.begin()
-    assert answer.waiting_s == 0
-
-
-def test_a_new_answer_follows_one_that_nobody_spoke_over() -> None:
-    answer = Answer()
-    answer.supersede()
-    answer.add_audio(SECOND, 24_000)
-    answer.begin()
-    assert answer.waiting_s == pytest.approx(1.0)
 
 
 blobs = st.lists(st.binary(max_size=9000), max_size=12)
@@ -153,3 +137,150 @@ def test_small_blobs_are_joined_while_they_wait_and_text_starts_a_new_piece() ->
     answer.add_audio(SECOND[:960], 24_000)
     pieces = [(piece.text, round(piece.duration_ms)) for _, piece in play_out(answer, 0.0)]
     assert pieces == [("One.", 100), ("", 100), ("Two.", 20)]
+
+
+class TestLead:
+    def test_a_client_with_a_longer_buffer_gets_more_at_once(self) -> None:
+        answer = Answer()
+        answer.lead_s = 1.05
+        answer.begin(1)
+        answer.add_audio(SECOND * 2, 24_000)
+        drain(answer, 0.0)
+        answer.add_audio(SECOND, 24_000)
+        assert len(drain(answer, 5.0)) == 10
+
+    def test_but_not_of_the_next_response(self) -> None:
+        answer = Answer()
+        answer.lead_s = 30
+        answer.begin(1)
+        answer.add_audio(SECOND, 24_000)
+        answer.begin(2)
+        answer.add_audio(SECOND, 24_000)
+        play = play_out(answer, 0.0)
+        begins_at = next(at for at, piece in play if piece.number == 2)
+        assert begins_at == pytest.approx(1 + 0.1 - LEAD_S)
+        assert answer.played_until == pytest.approx(2)
+
+    def test_a_shorter_buffer_is_never_filled_with_more(self) -> None:
+        answer = Answer()
+        answer.lead_s = 0.1
+        answer.begin(1)
+        answer.add_audio(SECOND, 24_000)
+        assert len(drain(answer, 0.0)) == 1
+
+    def test_the_clock_is_corrected_by_what_was_really_heard(self) -> None:
+        answer = Answer()
+        answer.add_audio(SECOND, 24_000)
+        drain(answer, 10.0)
+        answer.heard_until(12.0)
+        assert answer.release_at == pytest.approx(12 + 0.1 - LEAD_S)
+        answer.heard_until(10.0)
+        assert len(drain(answer, 10.0)) == 2
+
+    def test_nothing_goes_out_while_held(self) -> None:
+        answer = Answer()
+        answer.add_audio(SECOND, 24_000)
+        answer.held = True
+        assert (answer.release_at, answer.next_piece(1e9)) == (float("inf"), None)
+        answer.held = False
+        assert len(drain(answer, 0.0)) == 2
+
+
+class TestResponses:
+    def test_which_responses_still_wait(self) -> None:
+        answer = Answer()
+        for number in (1, 2):
+            answer.begin(number)
+            answer.add_audio(SECOND[:4800], 24_000)
+        assert (answer.holds(1), answer.holds(2), answer.holds(3)) == (True, True, False)
+        answer.next_piece(0.0)
+        assert (answer.holds(1), answer.holds(2)) == (False, True)
+
+    def test_pieces_of_two_are_never_joined(self) -> None:
+        answer = Answer()
+        for number in (1, 2):
+            answer.begin(number)
+            answer.add_audio(SECOND[:480], 24_000)
+        assert [(piece.number, len(piece.pcm)) for _, piece in play_out(answer, 0.0)] == [(1, 480), (2, 480)]
+
+    def test_how_long_the_text_that_is_out_goes_on(self) -> None:
+        answer = Answer()
+        answer.begin(1)
+        for word in ("One", "Two"):
+            answer.add_text(word)
+            answer.add_audio(SECOND, 24_000)
+        drain(answer, 0.0)
+        assert answer.until_text_s == pytest.approx(0.8)
+        answer.drop()
+        assert answer.until_text_s == 0
+
+
+class TestEncoded:
+    def test_pieces_are_handed_out_once_and_wait_in_order(self) -> None:
+        answer = Answer()
+        answer.begin(1, "audio/flac")
+        answer.add_text("Hi.")
+        answer.add_audio(SECOND[:7200], 24_000)
+        answer.end()
+        first, second, last = answer.take_unencoded()
+        assert answer.take_unencoded() == []
+        assert [(piece.encoding, piece.last) for piece in (first, second, last)] == [
+            *(("audio/flac", False), ("audio/flac", False), ("audio/flac", True))
+        ]
+        second.data = b"2"
+        assert answer.next_piece(0.0) is None
+        first.data = last.data = b"1"
+        assert drain(answer, 0.0) == [first, second, last]
+
+    def test_an_encoder_is_given_whole_pieces_but_never_across_words_or_rates(self) -> None:
+        answer = Answer()
+        answer.begin(1, "audio/flac")
+        answer.add_text("One")
+        answer.add_audio(SECOND[:960], 24_000)
+        assert answer.take_unencoded() == []
+        answer.add_text("Two")
+        answer.add_audio(SECOND[:4801], 24_000)
+        answer.add_audio(SECOND[:960], 16_000)
+        answer.end()
+        made = [(piece.text, len(piece.pcm), piece.rate_hz) for piece in answer.take_unencoded()]
+        assert made == [
+            ("One", 960, 24_000),
+            ("Two", 4800, 24_000),
+            ("", 960, 16_000),
+            ("", 0, 16_000),
+        ]
+
+    def test_what_was_dropped_has_no_data_and_is_not_handed_out(self) -> None:
+        answer = Answer()
+        answer.begin(1, "audio/flac")
+        answer.add_audio(SECOND[:4800], 24_000)
+        (piece,) = answer.take_unencoded()
+        answer.add_audio(SECOND[:4800], 24_000)
+        answer.drop()
+        assert piece.data == b""
+        assert answer.take_unencoded() == []
+        answer.end()
+        assert answer.take_unencoded() == [], "there is no stream to end"
+
+
+@given(blobs, st.lists(st.sampled_from(["", "a", "b c"]), max_size=12), st.booleans(), st.floats(0, 30))
+def test_every_byte_and_every_word_once(
+    parts: list[bytes], words: list[str], is_encoded: bool, lead_s: float
+) -> None:
+    answer = Answer()
+    answer.lead_s = lead_s
+    answer.begin(1, "audio/wav" if is_encoded else None)
+    for place in range(max(len(parts), len(words))):
+        for word in words[place : place + 1]:
+            answer.add_text(word)
+        for part in parts[place : place + 1]:
+            answer.add_audio(part, 24_000)
+    answer.end()
+    for piece in answer.take_unencoded():
+        piece.data = piece.pcm
+    played = [piece for _, piece in play_out(answer, 0.0)]
+    audio = b"".join(parts)
+    assert b"".join(piece.data or b"" for piece in played) == audio[: len(audio) // 2 * 2]
+    assert "".join(piece.text for piece in played) == "".join(words)
+    assert [piece.last for piece in played if piece.last] == [True] * is_encoded
+    assert answer.waiting_s == 0

@@ -29,8 +29,11 @@ from antiphon.messages import (
     StreamConfig,
     decode,
     decode_server,
+    decode_with,
     encode,
     error_message,
+    require_integer,
+    require_shallow,
 )
 from unit.wire import BAD_FIELDS, CONFIG, GOOD, client_messages, frame, json_values, server_messages
 
@@ -299,6 +302,56 @@ def test_an_answer_quotes_little_and_is_not_led_astray() -> None:
     ]:
         error = refusal(frame("audio_stream_start", config={**CONFIG, "format": trick}))
         assert error.details == {"path": "$.config.format"}
+
+
+# ---- what the extension shares
+
+lists: msgspec.json.Decoder[list[int | float]] = msgspec.json.Decoder(list[int | float])
+
+
+def test_other_messages_are_decoded_alike() -> None:
+    for data in ("[1, 0.5]", b"[1, 0.5]", bytearray(b"[1, 0.5]"), memoryview(b"[1, 0.5]")):
+        assert decode_with(lists, data) == [1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "details"),
+    [
+        ("{}", ErrorCode.PROTOCOL_BAD_MESSAGE, {"path": "$"}),
+        ('[1, "x"]', ErrorCode.PROTOCOL_BAD_MESSAGE, {"path": "$[1]"}),
+        ("[1e999]", ErrorCode.PROTOCOL_BAD_MESSAGE, {"path": "$[0]"}),
+        ("[NaN]", ErrorCode.PROTOCOL_BAD_JSON, {}),
+        ("[1", ErrorCode.PROTOCOL_BAD_JSON, {}),
+        (b"[1]\xff", ErrorCode.PROTOCOL_BAD_ENCODING, {}),
+    ],
+)
+def test_other_messages_are_refused_alike(
+    data: bytes | str, code: ErrorCode, details: dict[str, Any]
+) -> None:
+    with pytest.raises(GatewayError) as caught:
+        decode_with(lists, data)
+    assert (caught.value.code, caught.value.details) == (code, details)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.5, 2**53 + 1, -(2.0**54)])
+def test_what_is_no_whole_number(number: float) -> None:
+    with pytest.raises(GatewayError, match=r"whole number at \$\.x\.") as caught:
+        require_integer(number, "$.x")
+    assert caught.value.details == {"path": "$.x"}
+
+
+@given(json_values, st.integers(1, 6))
+def test_depth_is_counted_alike_in_lists_and_objects(value: Any, levels: int) -> None:
+    def depth(inner: Any) -> int:
+        children = inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
+        return 1 + max(map(depth, children), default=0)
+
+    if depth(value) <= levels:
+        require_shallow(value, "result", levels)
+    else:
+        with pytest.raises(GatewayError, match=r"result is nested too deeply at \$\.result\.") as caught:
+            require_shallow(value, "result", levels)
+        assert caught.value.details == {"path": "$.result"}
 
 
 # ---- anything at all

@@ -26,7 +26,8 @@ from antiphon.messages import (
     RecognitionResult,
     StreamConfig,
 )
-from antiphon.session import LEGAL, Close, Effect, Limits, Open, Send, Session, State, Verify
+from antiphon.session import LEGAL, Limits, Session, State
+from antiphon.session.effects import Close, Effect, Open, Send, Verify
 
 NOW = 1_000_000.0
 SETUP = live.Setup("en-US", "Be brief.", (live.Function("next", "Go on."), live.Function("pause", "Wait.")))
@@ -146,6 +147,13 @@ class TestAuthentication:
         effects = session.refused(GatewayError(ErrorCode.AUTH_TOKEN_INVALID), NOW)
         assert codes(effects) == ["AUTH_RENEWAL_REFUSED"]
         assert session.state is State.READY
+
+    def test_one_token_is_verified_at_a_time(self) -> None:
+        session = ready()
+        session.receive(auth("one"), NOW)
+        assert codes(session.receive(auth("two"), NOW)) == ["AUTH_RENEWAL_REFUSED"]
+        session.authenticated("alice", NOW + 60, NOW)
+        assert session.receive(auth("three"), NOW) == [Verify("three")]
 
     def test_a_verdict_for_a_closed_session_is_nothing(self) -> None:
         session = new()

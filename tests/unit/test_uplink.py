@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from antiphon import live
-from antiphon.uplink import Uplink
+from antiphon.session.uplink import Uplink
 
 SECOND = live.Audio(bytes(32_000))
 
@@ -47,3 +50,44 @@ def test_deadline_runs_from_the_last_movement() -> None:
     assert uplink.deadline == 23.0
     uplink.take(14.0)
     assert uplink.deadline == float("inf")
+
+
+def test_audio_that_waits_in_milliseconds() -> None:
+    uplink = Uplink(10)
+    assert uplink.empty
+    for item in (live.Audio(bytes(3200)), live.Text("hi"), live.Audio(bytes(32))):
+        uplink.add(item, 0.0)
+    assert uplink.audio_ms == 101
+    uplink.take(0.0)
+    assert (uplink.audio_ms, uplink.empty) == (1, False)
+
+
+def test_results_are_counted_while_they_wait() -> None:
+    uplink = Uplink(10)
+    for item in (live.ToolResult("1", "n", {}), live.Text("hi"), live.ToolResult("2", "n", {})):
+        uplink.add(item, 0.0)
+    assert uplink.results == 2
+    uplink.take(0.0)
+    assert uplink.results == 1
+
+
+KINDS: list[live.LiveInput] = [
+    *(live.Audio(bytes(640)), live.Audio(b""), live.AudioEnd(), live.ActivityStart(), live.ActivityEnd()),
+    *(live.Interrupt(), live.Text("hi"), live.ToolResult("1", "n", {})),
+]
+
+
+@given(st.lists(st.sampled_from(KINDS)), st.sets(st.sampled_from([type(item) for item in KINDS])))
+def test_what_is_discarded_leaves_no_trace(items: list[live.LiveInput], kinds: set[type]) -> None:
+    discarded, other = Uplink(1), Uplink(1)
+    for item in items:
+        discarded.add(item, 0.0)
+        if type(item) not in kinds:
+            other.add(item, 0.0)
+    discarded.discard(*kinds)
+    assert (discarded.full, discarded.audio_ms, discarded.results, discarded.empty) == (
+        *(other.full, other.audio_ms, other.results, other.empty),
+    )
+    assert discarded.deadline == other.deadline
+    for _ in items:
+        assert discarded.take(1.0) == other.take(1.0)

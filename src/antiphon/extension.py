@@ -1,0 +1,313 @@
+"""The messages of `antiphon.v1`, the subprotocol that makes a conversation of the nine base types.
+
+A client that negotiates it is sent these beside the base messages, and may send them. They are types of
+their own, never fields added to a base message. Fields that a client may leave out have a default here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from antiphon import messages
+from antiphon.messages import LANGUAGE_PATTERN, WHOLE, Message, Number, StreamFormat
+
+SUBPROTOCOL: Final = "antiphon.v1"
+
+FEATURES: Final = (
+    "binary_audio",
+    "interrupt",
+    "output_formats",
+    "ping",
+    "playback_mark",
+    "push_to_talk",
+    "tools",
+    "transcript",
+    "usage",
+    "voice_activity",
+)
+"""What this gateway offers, as `session_info` says it."""
+
+MAX_LIST: Final = 64
+"""Entries of `features` or `outputFormats`."""
+
+ResponseStatus = Literal["completed", "interrupted", "failed"]
+FlushReason = Literal["interrupted", "activity", "client", "superseded"]
+CancelReason = Literal["cancelled", "deadline", "session"]
+
+_Name = Annotated[str, Meta(max_length=128)]
+_Names = Annotated[tuple[_Name, ...], Meta(max_length=MAX_LIST)]
+_Milliseconds = Annotated[float, Meta(ge=0, le=2**53)]
+_PingId = _Name | int | float
+
+
+# ---- from the client
+
+
+class ClientExtension(Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
+    """What every extension message of a client has; none needs its `timestamp`."""
+
+    timestamp: Number | UnsetType = UNSET
+
+
+class ClientHello(ClientExtension, tag="client_hello", frozen=True, kw_only=True):
+    """What this client can do. What is not known here is ignored; what is left out stays as it was."""
+
+    features: _Names | UnsetType = UNSET
+    output_formats: _Names | UnsetType = UNSET
+    binary_audio: bool | UnsetType = UNSET
+    playback_buffer_ms: _Milliseconds | UnsetType = UNSET
+
+
+class Ping(ClientExtension, tag="ping", frozen=True, kw_only=True):
+    """Is anybody there? Answered at once by a pong with the same `id`; both sides may ask."""
+
+    id: _PingId
+
+
+class Pong(ClientExtension, tag="pong", frozen=True, kw_only=True):
+    """The answer to a ping; `echoTime` is the ping's `timestamp`, where it had one."""
+
+    id: _PingId
+    echo_time: Number | UnsetType = UNSET
+
+
+class StreamConfig(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How the audio of a stream is encoded. Of Ogg Opus the stream itself says the rate."""
+
+    sample_rate: Annotated[float, Meta(ge=8000, le=48000), WHOLE]
+    format: StreamFormat
+    language: Annotated[str, Meta(pattern=LANGUAGE_PATTERN, max_length=64)]
+
+
+class AudioStreamStart(Message, tag="audio_stream_start", frozen=True, kw_only=True):
+    """Open the session's one audio stream: as the base message, and in more formats."""
+
+    config: StreamConfig
+
+
+class ActivityStart(ClientExtension, tag="activity_start", frozen=True, kw_only=True):
+    """The user begins to speak (the button is pressed). The first one ends automatic detection."""
+
+
+class ActivityEnd(ClientExtension, tag="activity_end", frozen=True, kw_only=True):
+    """The user has spoken (the button is released), and is to be answered."""
+
+
+class Interrupt(ClientExtension, tag="interrupt", frozen=True, kw_only=True):
+    """Stop talking. With a `responseId` only if it is that response that talks."""
+
+    response_id: _Name | UnsetType = UNSET
+
+
+class PlaybackMark(ClientExtension, tag="playback_mark", frozen=True, kw_only=True):
+    """How much of a response the user has really heard."""
+
+    response_id: _Name
+    played_ms: _Milliseconds
+
+
+class ToolResult(ClientExtension, tag="tool_result", frozen=True, kw_only=True):
+    """What came of a tool_call: any JSON value, or a sentence in `error` that says why nothing did."""
+
+    call_id: _Name
+    result: Any = None
+    error: Annotated[str, Meta(max_length=4096)] | UnsetType = UNSET
+
+
+ClientMessage = (
+    messages.Auth
+    | AudioStreamStart
+    | messages.AudioChunk
+    | messages.AudioStreamEnd
+    | messages.Command
+    | ClientHello
+    | Ping
+    | Pong
+    | ActivityStart
+    | ActivityEnd
+    | Interrupt
+    | PlaybackMark
+    | ToolResult
+)
+"""What a client of `antiphon.v1` may send."""
+
+
+# ---- from the server
+
+
+class ServerExtension(Message, frozen=True, kw_only=True):
+    """What every extension message of the server has."""
+
+
+class SessionLimits(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The bounds that a client of this gateway meets."""
+
+    message_bytes: int
+    playback_buffer_ms: int
+    uplink_buffer_ms: int
+    idle_ms: int
+    session_ms: int
+
+
+class SessionInfo(ServerExtension, tag="session_info", frozen=True, kw_only=True):
+    """Follows every auth_success. Something comes from the server at least every `heartbeatMs`."""
+
+    protocol: str
+    features: tuple[str, ...]
+    input_formats: tuple[str, ...]
+    output_formats: tuple[str, ...]
+    limits: SessionLimits
+    heartbeat_ms: int
+    token_expires_at: int | UnsetType = UNSET
+
+
+class ServerPing(ServerExtension, tag="ping", frozen=True, kw_only=True):
+    """Shows that the server is there when it has nothing else to say; answered by a pong."""
+
+    id: _PingId
+
+
+class ServerPong(ServerExtension, tag="pong", frozen=True, kw_only=True):
+    """The answer to a ping; `echoTime` is the ping's `timestamp`, where it had one."""
+
+    id: _PingId
+    echo_time: Number | UnsetType = UNSET
+
+
+class SpeechStarted(ServerExtension, tag="speech_started", frozen=True, kw_only=True):
+    """The user begins to speak, at `streamMs` of the audio stream."""
+
+    stream_ms: float
+
+
+class SpeechStopped(ServerExtension, tag="speech_stopped", frozen=True, kw_only=True):
+    """The user has ceased to speak, at `streamMs` of the audio stream."""
+
+    stream_ms: float
+
+
+class ResponseStarted(ServerExtension, tag="response_started", frozen=True, kw_only=True):
+    """A response begins; the audio_response pieces up to its response_done are of it."""
+
+    response_id: str
+    format: str
+    language: str
+
+
+class ResponseDone(ServerExtension, tag="response_done", frozen=True, kw_only=True):
+    """A response is over: heard to its end, cut short, or lost with the model."""
+
+    response_id: str
+    status: ResponseStatus
+
+
+class AudioFlush(ServerExtension, tag="audio_flush", frozen=True, kw_only=True):
+    """Drop what is queued for playing of this response, now."""
+
+    response_id: str
+    reason: FlushReason
+
+
+class TranscriptUpdate(ServerExtension, tag="transcript_update", frozen=True, kw_only=True):
+    """The whole of an utterance so far. Within one `utteranceId`, `revision` rises by one from 1.
+
+    The model's utterance is its response: `utteranceId` is the `responseId`.
+    """
+
+    role: Literal["user", "model"]
+    utterance_id: str
+    revision: int
+    text: str
+    is_final: bool
+
+
+class ToolCall(ServerExtension, tag="tool_call", frozen=True, kw_only=True):
+    """Carry this out, and send the tool_result within `deadlineMs` from now."""
+
+    call_id: str
+    name: str
+    args: dict[str, Any]
+    deadline_ms: int
+
+
+class ToolCancelled(ServerExtension, tag="tool_cancelled", frozen=True, kw_only=True):
+    """The result of this call is no longer wanted: stop working on it."""
+
+    call_id: str
+    reason: CancelReason
+
+
+class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What was used: milliseconds of audio to the model and to the client, and the model's tokens."""
+
+    audio_in_ms: float
+    audio_out_ms: float
+    prompt_tokens: int
+    response_tokens: int
+    total_tokens: int
+
+
+class UsageUpdate(ServerExtension, tag="usage", frozen=True, kw_only=True):
+    """What was used since the last usage message, and by the whole session."""
+
+    turn: Usage
+    session: Usage
+
+
+Extension = (
+    SessionInfo
+    | ServerPing
+    | ServerPong
+    | SpeechStarted
+    | SpeechStopped
+    | ResponseStarted
+    | ResponseDone
+    | AudioFlush
+    | TranscriptUpdate
+    | ToolCall
+    | ToolCancelled
+    | UsageUpdate
+)
+"""What a client that has not negotiated `antiphon.v1` is never sent."""
+
+ServerMessage = (
+    messages.AuthSuccess | messages.RecognitionResult | messages.AudioResponse | messages.Error | Extension
+)
+"""What a client of `antiphon.v1` may be sent."""
+
+
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
+    """Return the client message in a text frame.
+
+    Raises:
+        GatewayError: as `messages.decode`.
+    """
+    message = messages.decode_with(_client_decoder, data)
+    match message:
+        case messages.AudioChunk(sequence=number):
+            messages.require_integer(number, "$.sequence")
+        case AudioStreamStart(config=config):
+            messages.require_integer(config.sample_rate, "$.config.sampleRate")
+        case messages.Command(context=dict(context)):
+            messages.require_shallow(context, "context")
+        case ToolResult(result=result):
+            messages.require_shallow(result, "result")
+        case _:
+            pass
+    return message
+
+
+def decode_server(data: bytes | str) -> ServerMessage:
+    """Return the server message in a text frame, for clients.
+
+    Raises:
+        msgspec.DecodeError: it is not one of the messages.
+    """
+    return _server_decoder.decode(data)

@@ -1,0 +1,207 @@
+"""The answer's way to the client: cut into pieces, encoded if asked for, paced, dropped when stale.
+
+A base client cannot be told to flush its player, so no piece is released more than `LEAD_S` ahead of
+the moment it will be heard. When the user barges in, silence then comes by itself. A client that can flush
+may have more ahead: `lead_s`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import takewhile
+from typing import Final
+
+from msgspec import Struct
+
+LEAD_S: Final = 0.25
+PIECE_S: Final = 0.1
+
+_CHARACTERS_A_SECOND: Final = 100
+"""Nobody speaks so fast. Text without its audio counts by it, so that it too is bounded by what may wait."""
+_LEAST_COST_S: Final = 0.001
+_MAX_TEXT: Final = 4096
+"""Characters that wait for the audio they belong to; more of them go out without."""
+
+
+class Piece(Struct, eq=False):
+    """A piece of the answer: mono PCM16 at `rate_hz`, and the text that is said from here on.
+
+    `number` is that of the response it belongs to, `encoding` the MIME type it is encoded to, if any.
+    `data` is what the client gets: the PCM itself, or what an encoder makes of it, and None until it has;
+    empty where the piece was dropped before that. `last` is the end of an encoded response, without sound.
+    """
+
+    pcm: bytes
+    rate_hz: int
+    text: str
+    number: int = 0
+    encoding: str | None = None
+    data: bytes | None = None
+    last: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.pcm) / 2 / self.rate_hz
+
+    @property
+    def duration_ms(self) -> float:
+        return round(self.duration_s * 1000, 3)
+
+    @property
+    def format(self) -> str:
+        return f"audio/pcm;rate={self.rate_hz}"
+
+
+class Answer:
+    """A queue of pieces with the moment each may go out.
+
+    `lead_s` is how far ahead of the ear that may be; pieces of a response after the one that is played have
+    only `LEAD_S`, so that it is known which one the user hears. Nothing goes out while `held`.
+    """
+
+    def __init__(self) -> None:
+        self.lead_s = LEAD_S
+        self.held = False
+        self.played_until = 0.0
+        """When all that went out will have been heard."""
+        self._pieces: deque[Piece] = deque()
+        self._unencoded: list[Piece] = []
+        self._waiting_s = 0.0
+        self._text = ""
+        self._rest = b""
+        self._rate_hz = 24_000
+        self._growing = False
+        self._number = 0
+        self._encoding: str | None = None
+        self._playing = 0
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio that have not gone out yet; text that is longer than its audio counts as more."""
+        return self._waiting_s
+
+    @property
+    def release_at(self) -> float:
+        """When the next piece may go out; infinity when there is none."""
+        if not self._pieces or self.held or self._pieces[0].data is None:
+            return float("inf")
+        piece = self._pieces[0]
+        lead_s = self.lead_s if piece.number == self._playing else min(self.lead_s, LEAD_S)
+        return self.played_until + piece.duration_s - lead_s
+
+    @property
+    def until_text_s(self) -> float:
+        """Seconds of what waits, up to the next text: the text that went out last goes on in them."""
+        waiting = takewhile(lambda piece: piece.number == self._playing and not piece.text, self._pieces)
+        return sum(piece.duration_s for piece in waiting)
+
+    def holds(self, number: int) -> bool:
+        """Whether pieces of a response still wait."""
+        return any(piece.number == number for piece in self._pieces)
+
+    def begin(self, number: int, encoding: str | None = None) -> None:
+        """Begin a response; what is added from now on is of it, and encoded before it goes out."""
+        self._number = number
+        self._encoding = encoding
+        self._growing = False
+
+    def add_text(self, text: str) -> None:
+        if self._encoding:
+            self._add_rest()  # it was said before this
+        self._text += text
+        if len(self._text) > _MAX_TEXT:
+            self._add(b"")
+
+    def add_audio(self, pcm: bytes, rate_hz: int) -> None:
+        if rate_hz != self._rate_hz:
+            self._add_rest()
+            self._rest, self._rate_hz = b"", rate_hz
+        pcm = self._rest + pcm if self._rest else pcm
+        size = self._piece_bytes
+        # An encoder is given whole pieces: of less than one of its frames it makes nothing.
+        unit = size if self._encoding else 2
+        whole = len(pcm) // unit * unit
+        self._rest = pcm[whole:]
+        for start in range(0, whole, size):
+            self._add(pcm[start : min(start + size, whole)])
+
+    def end(self) -> None:
+        """End the response: text that no audio followed goes out as a piece of its own."""
+        if self._encoding:
+            self._add_rest()
+        self._rest = b""
+        if self._text:
+            self._add(b"")
+        if self._encoding:
+            self._append(Piece(b"", self._rate_hz, "", self._number, self._encoding, last=True))
+        self._growing = False
+        self._encoding = None
+
+    def drop(self) -> None:
+        """Forget everything that has not gone out; no encoder need bother with it."""
+        for piece in self._pieces:
+            piece.data = piece.data or b""
+        self._pieces.clear()
+        self._unencoded.clear()
+        self._waiting_s = 0.0
+        self._text = ""
+        self._rest = b""
+        self._encoding = None
+
+    def heard_until(self, at: float) -> None:
+        """Correct the clock: all that went out will have been heard at this time."""
+        self.played_until = at
+
+    def take_unencoded(self) -> list[Piece]:
+        """Return the pieces to encode, in order; each is returned once, and gets its `data`."""
+        taken, self._unencoded = self._unencoded, []
+        return taken
+
+    def next_piece(self, now: float) -> Piece | None:
+        """Take the next piece if it may go out at `now`."""
+        if now < self.release_at:
+            return None
+        piece = self._pieces.popleft()
+        self._waiting_s = self._waiting_s - _cost_s(piece) if self._pieces else 0.0
+        self._playing = piece.number
+        self.played_until = max(self.played_until, now) + piece.duration_s
+        return piece
+
+    @property
+    def _piece_bytes(self) -> int:
+        return int(self._rate_hz * PIECE_S) * 2
+
+    def _add_rest(self) -> None:
+        """Make a piece of what is left of the sound, half a sample apart."""
+        whole = len(self._rest) // 2 * 2
+        rest, self._rest = self._rest[:whole], self._rest[whole:]
+        if rest:
+            self._add(rest)
+
+    def _add(self, pcm: bytes) -> None:
+        piece = Piece(pcm, self._rate_hz, self._text, self._number, self._encoding)
+        self._text = ""
+        if self._growing and self._pieces and _continues(self._pieces[-1], piece, self._piece_bytes):
+            last = self._pieces.pop()
+            self._waiting_s -= _cost_s(last)
+            piece = Piece(last.pcm + pcm, last.rate_hz, last.text, last.number)
+        self._append(piece)
+        self._growing = self._encoding is None
+
+    def _append(self, piece: Piece) -> None:
+        if piece.encoding:
+            self._unencoded.append(piece)
+        else:
+            piece.data = piece.pcm
+        self._pieces.append(piece)
+        self._waiting_s += _cost_s(piece)
+
+
+def _continues(last: Piece, piece: Piece, limit_bytes: int) -> bool:
+    """Whether two pieces are better one: models may speak in blobs of any size."""
+    fits = len(last.pcm) + len(piece.pcm) <= limit_bytes
+    return fits and last.rate_hz == piece.rate_hz and not piece.text
+
+
+def _cost_s(piece: Piece) -> float:
+    return max(piece.duration_s, len(piece.text) / _CHARACTERS_A_SECOND, _LEAST_COST_S)

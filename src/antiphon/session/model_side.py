@@ -1,0 +1,387 @@
+"""The model's side of a conversation: its responses begin, are played, and end or are cut short.
+
+Model output, playback marks and time go in; messages to the client come out. A base client is sent only the
+audio_response among them. Times are seconds on the caller's clock.
+
+    made of the model's output -> started with its first piece -> ended by the model, all pieces out
+      -> completed once it has been played
+    anywhere on the way: interrupted, or failed
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Final
+
+from msgspec import Struct, field
+
+from antiphon.errors import ErrorCode, GatewayError
+from antiphon.extension import (
+    AudioFlush,
+    FlushReason,
+    ResponseDone,
+    ResponseStarted,
+    ResponseStatus,
+    ServerMessage,
+    TranscriptUpdate,
+)
+from antiphon.messages import AudioResponse
+from antiphon.session.answer import Answer, Piece
+
+MARK_WAIT_S: Final = 0.5
+"""How long a client that sends playback marks may take to say what was heard before an interruption."""
+MUTE_QUIET_S: Final = 1.0
+"""A model that was told to stop and is silent for so long has stopped, whether or not it said so."""
+
+_LONGEST_WORD: Final = 24
+
+_ID: Final = re.compile(r"r([1-9][0-9]{0,15})")
+
+
+class Response(Struct, eq=False):
+    """One response of the model. `sent_s` of it went out, with the `text` of its `segments`."""
+
+    number: int
+    format: str | None
+    """The MIME type it is encoded to; None for PCM, whose rate each piece says."""
+    language: str
+    started: bool = False
+    ended: bool = False
+    sealed: bool = False
+    """Whether its encoder is finished, so that no sound can be added."""
+    sent_s: float = 0.0
+    unsent_s: float = 0.0
+    """How much longer its last text would have been, had it not been cut short."""
+    text: str = ""
+    segments: list[tuple[float, int]] = field(default_factory=list)
+    """Where in the audio, in seconds, which character of the text begins to be said."""
+    revision: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"r{self.number}"
+
+    def heard_text(self, played_s: float) -> str:
+        """Return the text that has been said after so much audio, cut after a whole word.
+
+        Within a piece of text, time goes evenly over its characters.
+        """
+        ends = [*self.segments[1:], (self.sent_s + self.unsent_s, len(self.text))]
+        for (begin_s, begin), (end_s, end) in zip(self.segments, ends, strict=False):
+            if played_s < end_s:
+                share = (played_s - begin_s) / (end_s - begin_s) if played_s > begin_s else 0.0
+                return _whole_words(self.text, begin + int(share * (end - begin)))
+        return self.text.strip()
+
+
+class ModelSide:
+    """What the model says, on its way to the client.
+
+    `can_flush` says whether that client drops what it has queued when it is told to.
+    """
+
+    def __init__(self, *, can_flush: bool) -> None:
+        self.turn_open = False
+        """Whether the model has begun a turn that it has not ended."""
+        self.marks = False
+        """Whether this client sends playback marks."""
+        self.format: str | None = None
+        """What responses are encoded to from now on; None for PCM."""
+        self._can_flush = can_flush
+        self._answer = Answer()
+        self._count = 0
+        self._open: deque[Response] = deque()
+        self._making: Response | None = None
+        self._generated = False
+        self._muted_at: float | None = None
+        self._superseded = False
+        self._cut: Response | None = None
+        self._cut_s = 0.0
+        self._cut_at = float("inf")
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio that have not gone out yet."""
+        return self._answer.waiting_s
+
+    @property
+    def talking(self) -> bool:
+        """Whether a response is not over."""
+        return bool(self._open)
+
+    @property
+    def deadline(self) -> float:
+        """When `expire()` has something to do; infinity when nothing is due."""
+        done_at = float("inf")
+        if self._open and self._open[0].ended and not self._answer.holds(self._open[0].number):
+            done_at = self._answer.played_until
+        return min(self._answer.release_at, self._cut_at, done_at)
+
+    def set_lead(self, lead_s: float) -> None:
+        """Let pieces go out so far ahead of the ear."""
+        self._answer.lead_s = lead_s
+
+    def hold(self, held: bool, now: float) -> list[ServerMessage]:
+        """Let nothing go out, or go on: what waits here can still be dropped, what is on its way cannot."""
+        self._answer.held = held
+        return [] if held else self._release(now)
+
+    # ---- from the model
+
+    def begin_turn(self, now: float) -> list[ServerMessage]:
+        """Note output of the model; the first of a turn drops what the user has meanwhile spoken over."""
+        if self.turn_open:
+            return []
+        self.turn_open, self._generated = True, False
+        return self._cut_short("superseded", now) if self._superseded else []
+
+    def say(self, text: str, language: str, now: float) -> list[ServerMessage]:
+        """Take a piece of what is said, in text."""
+        messages = self.begin_turn(now)
+        if not self._mutes(now):
+            self._make(language)
+            self._answer.add_text(text)
+        return messages
+
+    def speak(self, pcm: bytes, rate_hz: int, language: str, now: float) -> list[ServerMessage]:
+        """Take a piece of what is said, in sound."""
+        messages = self.begin_turn(now)
+        if not self._mutes(now):
+            self._make(language, sound=True)
+            self._answer.add_audio(pcm, rate_hz)
+            messages += self._release(now)
+        return messages
+
+    def generated(self) -> None:
+        """Note that no more of the turn will come; it may still be playing."""
+        self._generated = True
+        self._muted_at = None
+        if self._making and self._making.format:
+            # The encoder's last sounds are due when those before have been played, not at the turn's end.
+            self._answer.end()
+            self._making.sealed = True
+
+    def ended(self, now: float) -> list[ServerMessage]:
+        """Note that the model's turn is over."""
+        self.turn_open = False
+        self._muted_at = None
+        if self._making:
+            self._answer.end()
+            self._making.ended = True
+            self._making = None
+        return self._release(now)
+
+    def interrupted(self, now: float) -> list[ServerMessage]:
+        """Note that the model was interrupted: what is queued of its answer is stale."""
+        self.turn_open = False
+        self._muted_at = None
+        return self._cut_short("interrupted", now)
+
+    # ---- from the user
+
+    def supersede(self) -> None:
+        """Note a new turn of the user: what is not heard yet is stale once the model answers that."""
+        self._superseded = bool(self._open)
+
+    def stop(self, reason: FlushReason, now: float) -> list[ServerMessage]:
+        """Stop talking; what the model still makes of this turn is dropped, too."""
+        if not self._open:
+            return []
+        if self.turn_open and not self._generated:
+            self._muted_at = now
+        return self._cut_short(reason, now)
+
+    def talks(self, response_id: str) -> bool:
+        """Whether a response is not over.
+
+        Raises:
+            GatewayError: PROTOCOL_UNKNOWN_RESPONSE.
+        """
+        number = self._number(response_id)
+        return any(response.number == number for response in self._open)
+
+    def mark(self, response_id: str, played_s: float, now: float) -> list[ServerMessage]:
+        """Take what the user has really heard of a response.
+
+        Raises:
+            GatewayError: PROTOCOL_UNKNOWN_RESPONSE.
+        """
+        number = self._number(response_id)
+        self.marks = True
+        if self._cut and self._cut.number == number:
+            self._cut_s = min(played_s, self._cut.sent_s)
+            return self._settle_cut(now)
+        if self._open and self._open[0].number == number and self._open[0].started:
+            self._answer.heard_until(now + max(0.0, self._open[0].sent_s - played_s))
+            return self._release(now)
+        return []
+
+    # ---- from the shell
+
+    def take_unencoded(self) -> list[Piece]:
+        """Return the pieces to encode; `encoded()` wants to know of each."""
+        return self._answer.take_unencoded()
+
+    def encoded(self, piece: Piece, data: bytes, now: float) -> list[ServerMessage]:
+        """Take what an encoder made of a piece, which may have been dropped meanwhile."""
+        piece.data = data
+        return self._release(now)
+
+    def expire(self, now: float) -> list[ServerMessage]:
+        """Do what has fallen due."""
+        messages = self._settle_cut(now) if now >= self._cut_at else []
+        return messages + self._release(now)
+
+    def fail(self, now: float) -> list[ServerMessage]:
+        """End what is open: no more will come."""
+        messages = self._settle_cut(now)
+        if self._open and self._open[0].started:
+            self._open[0].unsent_s = self._answer.until_text_s
+            messages += self._done(self._open[0], "failed", self._heard_s(now), now)
+        self._open.clear()
+        self._making = None
+        self._answer.drop()
+        return messages
+
+    # ---- within
+
+    def _number(self, response_id: str) -> int:
+        found = _ID.fullmatch(response_id)
+        if not found or int(found[1]) > self._count:
+            raise GatewayError(ErrorCode.PROTOCOL_UNKNOWN_RESPONSE)
+        return int(found[1])
+
+    def _mutes(self, now: float) -> bool:
+        """Whether output is dropped, as of a turn that the client has stopped."""
+        if self._muted_at is None:
+            return False
+        if now - self._muted_at > MUTE_QUIET_S:
+            self._muted_at = None
+            return False
+        self._muted_at = now
+        return True
+
+    def _make(self, language: str, *, sound: bool = False) -> None:
+        if sound and self._making and self._making.sealed:
+            self._making.ended = True
+            self._making = None
+        if self._making is None:
+            self._count += 1
+            self._making = Response(self._count, self.format, language)
+            self._open.append(self._making)
+            self._answer.begin(self._count, self.format)
+
+    def _release(self, now: float) -> list[ServerMessage]:
+        """Let go out what may, and complete what has been played."""
+        messages: list[ServerMessage] = []
+        while piece := self._answer.next_piece(now):
+            messages += self._send(piece, now)
+        while self._open and self._over(self._open[0], now):
+            messages += self._complete(now)
+        return messages
+
+    def _send(self, piece: Piece, now: float) -> list[ServerMessage]:
+        messages: list[ServerMessage] = []
+        while self._open[0].number != piece.number:
+            messages += self._complete(now)
+        response = self._open[0]
+        audio_format = response.format or piece.format
+        if not response.started:
+            response.started = True
+            messages += self._settle_cut(now)
+            messages.append(
+                ResponseStarted(
+                    timestamp=_ms(now),
+                    response_id=response.id,
+                    format=audio_format,
+                    language=response.language,
+                )
+            )
+        if piece.text:
+            response.segments.append((response.sent_s, len(response.text)))
+            response.text += piece.text
+            messages.append(self._update(response, response.text.strip(), now, is_final=False))
+        response.sent_s += piece.duration_s
+        if piece.data or not piece.last:
+            messages.append(
+                AudioResponse(
+                    timestamp=_ms(now),
+                    data=piece.data or b"",
+                    format=audio_format,
+                    duration=piece.duration_ms,
+                    text=piece.text,
+                    language=response.language,
+                )
+            )
+        return messages
+
+    def _over(self, response: Response, now: float) -> bool:
+        if not response.ended or self._answer.holds(response.number):
+            return False
+        return not response.started or now >= self._answer.played_until
+
+    def _complete(self, now: float) -> list[ServerMessage]:
+        response = self._open.popleft()
+        return self._done(response, "completed", response.sent_s, now) if response.started else []
+
+    def _heard_s(self, now: float) -> float:
+        """Return how much of the response that is played has been heard, by the clock."""
+        return self._open[0].sent_s - max(0.0, self._answer.played_until - now)
+
+    def _cut_short(self, reason: FlushReason, now: float) -> list[ServerMessage]:
+        """Drop everything; what goes out first tells the client to do so, too."""
+        cut = self._open[0] if self._open and self._open[0].started else None
+        heard_s = self._heard_s(now) if cut else 0.0
+        if cut:
+            cut.unsent_s = self._answer.until_text_s
+        self._open.clear()
+        self._making = None
+        self._superseded = False
+        self._answer.drop()
+        if cut is None:
+            return []
+        if self._can_flush:
+            self._answer.heard_until(now)
+        self._cut, self._cut_s, self._cut_at = cut, heard_s, now + MARK_WAIT_S
+        flush = AudioFlush(timestamp=_ms(now), response_id=cut.id, reason=reason)
+        done = ResponseDone(timestamp=_ms(now), response_id=cut.id, status="interrupted")
+        return [flush, done] if self.marks else [flush, done, *self._settle_cut(now)]
+
+    def _settle_cut(self, now: float) -> list[ServerMessage]:
+        """Tell the transcript of what was cut short: as the mark says, or else the clock."""
+        cut, self._cut, self._cut_at = self._cut, None, float("inf")
+        return self._final(cut, cut.heard_text(self._cut_s), now) if cut else []
+
+    def _done(
+        self, response: Response, status: ResponseStatus, heard_s: float, now: float
+    ) -> list[ServerMessage]:
+        done = ResponseDone(timestamp=_ms(now), response_id=response.id, status=status)
+        return [*self._final(response, response.heard_text(heard_s), now), done]
+
+    def _final(self, response: Response, text: str, now: float) -> list[ServerMessage]:
+        return [self._update(response, text, now, is_final=True)] if response.revision else []
+
+    def _update(self, response: Response, text: str, now: float, *, is_final: bool) -> TranscriptUpdate:
+        response.revision += 1
+        return TranscriptUpdate(
+            timestamp=_ms(now),
+            role="model",
+            utterance_id=response.id,
+            revision=response.revision,
+            text=text,
+            is_final=is_final,
+        )
+
+
+def _ms(now: float) -> int:
+    return int(now * 1000)
+
+
+def _whole_words(text: str, place: int) -> str:
+    """Return the text up to a place, without the word that is cut there; not every script has spaces."""
+    said = text[:place]
+    if place < len(text) and not (text[place].isspace() or said[-1:].isspace()):
+        word = said.split()[-1] if said else ""
+        said = said.removesuffix(word) if len(word) <= _LONGEST_WORD else said
+    return said.strip()

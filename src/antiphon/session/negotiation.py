@@ -1,0 +1,88 @@
+"""What a client and the gateway tell each other that they can do: `client_hello` and `session_info`."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from msgspec import UNSET, Struct
+
+from antiphon.audio.encoding import FORMATS, choose
+from antiphon.extension import FEATURES, SUBPROTOCOL, ClientHello, SessionInfo, SessionLimits
+from antiphon.messages import MAX_MESSAGE_BYTES, StreamFormat
+from antiphon.session.answer import LEAD_S
+
+_LEAST_LEAD_S: Final = 0.1
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of one session, in seconds unless named otherwise."""
+
+    auth_timeout_s: float = 10.0
+    idle_timeout_s: float = 300.0
+    max_duration_s: float = 7200.0
+    uplink_s: float = 10.0
+    """Audio that may wait for the model, and how long it may wait, before UPSTREAM_SLOW."""
+    answer_s: float = 120.0
+    """Answer audio that may wait for the client; beyond it the model is not read."""
+    playback_s: float = 30.0
+    """Answer audio that a client of `antiphon.v1` may have ahead of real time, if it asks for so much."""
+    heartbeat_s: float = 15.0
+    """Something is sent to a client of `antiphon.v1` at least so often."""
+    unread_s: float = 15.0
+    """How long a client of `antiphon.v1` may leave what was sent unread, before SESSION_CLIENT_SLOW."""
+    protocol_errors_a_minute: int = 100
+
+
+class Wishes(Struct, frozen=True):
+    """What a client wants of its answers; as it stands here for one that has said nothing."""
+
+    encoding: str | None = None
+    """The MIME type that answers are encoded to; None for PCM."""
+    binary: bool = False
+    """Whether audio travels as binary frames."""
+    lead_s: float = LEAD_S
+    """How far ahead of real time answers may come."""
+    marks: bool = False
+    """Whether the client sends playback marks."""
+    tools: bool = False
+    """Whether the client carries out commands."""
+
+
+def heard(hello: ClientHello, before: Wishes, limits: Limits) -> Wishes:
+    """Return what a client wants now; what the message leaves out is as before."""
+    encoding, binary, lead_s = before.encoding, before.binary, before.lead_s
+    marks, tools = before.marks, before.tools
+    if hello.output_formats is not UNSET:
+        chosen = choose(hello.output_formats)
+        encoding = None if chosen == FORMATS[0] else chosen
+    if hello.binary_audio is not UNSET:
+        binary = hello.binary_audio
+    if hello.playback_buffer_ms is not UNSET:
+        lead_s = max(_LEAST_LEAD_S, min(hello.playback_buffer_ms / 1000, limits.playback_s))
+    if hello.features is not UNSET:
+        marks, tools = "playback_mark" in hello.features, "tools" in hello.features
+    return Wishes(encoding, binary, lead_s, marks, tools)
+
+
+def session_info(limits: Limits, token_expires_at: float, now: float) -> SessionInfo:
+    """Return what the gateway offers; times are seconds since the Unix epoch."""
+    return SessionInfo(
+        timestamp=_ms(now),
+        protocol=SUBPROTOCOL,
+        features=FEATURES,
+        input_formats=get_args(StreamFormat),
+        output_formats=FORMATS,
+        limits=SessionLimits(
+            message_bytes=MAX_MESSAGE_BYTES,
+            playback_buffer_ms=_ms(limits.playback_s),
+            uplink_buffer_ms=_ms(limits.uplink_s),
+            idle_ms=_ms(limits.idle_timeout_s),
+            session_ms=_ms(limits.max_duration_s),
+        ),
+        heartbeat_ms=_ms(limits.heartbeat_s),
+        token_expires_at=_ms(token_expires_at) if token_expires_at < float("inf") else UNSET,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,142 @@
+"""The user's side of a conversation: when he speaks, and what he has said.
+
+What the model hears goes in; messages to the client come out. A base client is sent only the
+recognition_result among them. Times are seconds on the caller's clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from antiphon import live
+from antiphon.extension import ServerMessage, SpeechStarted, SpeechStopped, TranscriptUpdate
+from antiphon.messages import RecognitionResult
+from antiphon.session.utterance import Utterance
+
+_MAX_STREAMS: Final = 64
+"""Audio streams of the past whose speech may still be told of."""
+
+
+class Timeline:
+    """Places in the audio streams of a session, in milliseconds, told from those of model connections."""
+
+    def __init__(self) -> None:
+        self.position_ms = 0.0
+        """Audio received in this session."""
+        self._streams: deque[float] = deque([0.0], maxlen=_MAX_STREAMS)
+        self._connection = 0.0
+
+    def begin_stream(self) -> None:
+        self._streams.append(self.position_ms)
+
+    def begin_connection(self, waiting_ms: float) -> None:
+        """Note that audio goes to a new connection from now on, `waiting_ms` of it being here already."""
+        self._connection = self.position_ms - waiting_ms
+
+    def place_ms(self, at_ms: float | None) -> float:
+        """Return the place in its stream of a place in the connection; of now where that is None."""
+        place = self.position_ms if at_ms is None else min(self._connection + at_ms, self.position_ms)
+        begin = next((begin for begin in reversed(self._streams) if begin <= place), place)
+        return round(max(0.0, place - begin), 1)
+
+
+class UserSide:
+    """What the user says, as the client is told of it."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._utterance = Utterance()
+        self._count = 0
+        self._revision = 0
+        self._speaks = False
+        self._engine_tells = False
+        self._button_tells = False
+
+    @property
+    def open(self) -> bool:
+        """Whether an utterance is not final."""
+        return self._utterance.open
+
+    @property
+    def final_at(self) -> float:
+        """When `expire()` has something to do; infinity when nothing is due."""
+        return self._utterance.final_at
+
+    # ---- when he speaks
+
+    def press(self, *, pressed: bool, now: float) -> list[ServerMessage]:
+        """Note that the talk button was pressed or released; from the first time on it alone tells."""
+        self._button_tells = True
+        return self._speak(pressed, None, now)
+
+    def voice(self, event: live.VoiceActivity, now: float) -> list[ServerMessage]:
+        """Note voice activity that the engine tells of."""
+        self._engine_tells = True
+        return [] if self._button_tells else self._speak(event.started, event.at_ms, now)
+
+    def _speak(self, started: bool, at_ms: float | None, now: float) -> list[ServerMessage]:
+        if started is self._speaks:
+            return []
+        self._speaks = started
+        kind = SpeechStarted if started else SpeechStopped
+        return [kind(timestamp=_ms(now), stream_ms=self._timeline.place_ms(at_ms))]
+
+    def _infer(self, now: float, *, started: bool) -> list[ServerMessage]:
+        """Tell of speech by its transcription, where nobody else tells."""
+        return [] if self._engine_tells or self._button_tells else self._speak(started, None, now)
+
+    # ---- what he says
+
+    def hear(self, event: live.Heard, now: float) -> list[ServerMessage]:
+        """Take a piece of the transcription."""
+        self._utterance.hear(event, now)
+        messages = self._infer(now, started=True) if self._utterance.transcript else []
+        if event.final or self._utterance.long:
+            return messages + self.finish(now)
+        return messages + (self._results(now, final=False) if self._utterance.transcript else [])
+
+    def typed(self, text: str) -> None:
+        """Let a command that is recognised next refer to what was typed."""
+        self._utterance.typed(text)
+
+    def finish(self, now: float, command: str | UnsetType = UNSET) -> list[ServerMessage]:
+        """Say the final result, if it is still to say, or if it is to be said again with a command."""
+        if self._utterance.finish() or self._revision:  # an engine may take back all that it has told
+            return self._infer(now, started=False) + self._results(now, final=True, command=command)
+        return [] if command is UNSET else [self._result(now, final=True, command=command)]
+
+    def expire(self, now: float) -> list[ServerMessage]:
+        """Do what has fallen due."""
+        return self.finish(now) if now >= self._utterance.final_at else []
+
+    def _results(self, now: float, *, final: bool, command: str | UnsetType = UNSET) -> list[ServerMessage]:
+        if not self._revision:
+            self._count += 1
+        self._revision += 1
+        update = TranscriptUpdate(
+            timestamp=_ms(now),
+            role="user",
+            utterance_id=f"u{self._count}",
+            revision=self._revision,
+            text=self._utterance.transcript,
+            is_final=final,
+        )
+        if final:
+            self._revision = 0
+        return [self._result(now, final=final, command=command), update]
+
+    def _result(self, now: float, *, final: bool, command: str | UnsetType = UNSET) -> RecognitionResult:
+        return RecognitionResult(
+            timestamp=_ms(now),
+            transcript=self._utterance.transcript,
+            confidence=self._utterance.confidence,
+            command=command,
+            is_final=final,
+        )
+
+
+def _ms(now: float) -> int:
+    return int(now * 1000)
