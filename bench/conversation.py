@@ -25,11 +25,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from antiphon.audio.recording import Recording
 from antiphon.client import Client, connect
 from antiphon.engine.models import ModelStore, default_directory
 from antiphon.engine.recognizer import Recognizer
 from antiphon.messages import AudioFormat, AudioResponse, RecognitionResult
-from antiphon.recording import Recording
 from bench import machine
 from recordings import SPEECH, recordings, word_errors, words
 

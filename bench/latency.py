@@ -26,8 +26,8 @@ import psutil
 from antiphon import event_loop
 from antiphon.auth import mint
 from antiphon.client import connect
-from antiphon.gemini import METHOD, Gemini, Upstream
-from antiphon.gemini_codec import ClientMessage, ServerMessage
+from antiphon.gemini.client import METHOD, Gemini, Upstream
+from antiphon.gemini.codec import ClientMessage, ServerMessage
 from antiphon.live import Audio, Heard, Setup
 from antiphon.messages import RecognitionResult
 from antiphon.transcription import Hypothesis, encode

@@ -15,6 +15,41 @@ export type ServerMessage =
   | AudioResponseMessage
   | ErrorMessage;
 
+/** What a client sends that has negotiated antiphon.v1. */
+export type ExtendedClientMessage =
+  | AuthMessage
+  | ExtendedAudioStreamStartMessage
+  | AudioChunkMessage
+  | AudioStreamEndMessage
+  | CommandMessage
+  | ClientHelloMessage
+  | PingMessage
+  | PongMessage
+  | ActivityStartMessage
+  | ActivityEndMessage
+  | InterruptMessage
+  | PlaybackMarkMessage
+  | ToolResultMessage;
+
+/** What the server sends to a client that has negotiated antiphon.v1. */
+export type ExtendedServerMessage =
+  | AuthSuccessMessage
+  | RecognitionResultMessage
+  | AudioResponseMessage
+  | ErrorMessage
+  | SessionInfoMessage
+  | ServerPingMessage
+  | ServerPongMessage
+  | SpeechStartedMessage
+  | SpeechStoppedMessage
+  | ResponseStartedMessage
+  | ResponseDoneMessage
+  | AudioFlushMessage
+  | TranscriptUpdateMessage
+  | ToolCallMessage
+  | ToolCancelledMessage
+  | UsageUpdateMessage;
+
 /** Prove who is speaking; first, and again to renew the token. */
 export interface AuthMessage {
   type: "auth";
@@ -111,6 +146,203 @@ export interface ErrorDetails {
   traceId?: string;
 }
 
+/** Open the session's one audio stream: as the base message, and in more formats. */
+export interface ExtendedAudioStreamStartMessage {
+  type: "audio_stream_start";
+  timestamp: number;
+  config: ExtendedStreamConfig;
+}
+
+/** How the audio of a stream is encoded. Of Ogg Opus the stream itself says the rate. */
+export interface ExtendedStreamConfig {
+  sampleRate: number;
+  format: "FLAC" | "LINEAR16" | "audio/ogg;codecs=opus";
+  language: string;
+}
+
+/** What this client can do. What is not known here is ignored; what is left out stays as it was. */
+export interface ClientHelloMessage {
+  type: "client_hello";
+  timestamp?: number;
+  features?: string[];
+  outputFormats?: string[];
+  binaryAudio?: boolean;
+  playbackBufferMs?: number;
+}
+
+/** Is anybody there? Answered at once by a pong with the same `id`; both sides may ask. */
+export interface PingMessage {
+  type: "ping";
+  timestamp?: number;
+  id: string | number;
+}
+
+/** The answer to a ping; `echoTime` is the ping's `timestamp`, where it had one. */
+export interface PongMessage {
+  type: "pong";
+  timestamp?: number;
+  id: string | number;
+  echoTime?: number;
+}
+
+/** The user begins to speak (the button is pressed). The first one ends automatic detection. */
+export interface ActivityStartMessage {
+  type: "activity_start";
+  timestamp?: number;
+}
+
+/** The user has spoken (the button is released), and is to be answered. */
+export interface ActivityEndMessage {
+  type: "activity_end";
+  timestamp?: number;
+}
+
+/** Stop talking. With a `responseId` only if it is that response that talks. */
+export interface InterruptMessage {
+  type: "interrupt";
+  timestamp?: number;
+  responseId?: string;
+}
+
+/** How much of a response the user has really heard. */
+export interface PlaybackMarkMessage {
+  type: "playback_mark";
+  timestamp?: number;
+  responseId: string;
+  playedMs: number;
+}
+
+/** What came of a tool_call: any JSON value, or a sentence in `error` that says why nothing did. */
+export interface ToolResultMessage {
+  type: "tool_result";
+  timestamp?: number;
+  callId: string;
+  result?: unknown;
+  error?: string;
+}
+
+/** Follows every auth_success. Something comes from the server at least every `heartbeatMs`. */
+export interface SessionInfoMessage {
+  type: "session_info";
+  timestamp: number;
+  protocol: string;
+  features: string[];
+  inputFormats: string[];
+  outputFormats: string[];
+  limits: SessionLimits;
+  heartbeatMs: number;
+  tokenExpiresAt?: number;
+}
+
+/** The bounds that a client of this gateway meets. */
+export interface SessionLimits {
+  messageBytes: number;
+  playbackBufferMs: number;
+  uplinkBufferMs: number;
+  idleMs: number;
+  sessionMs: number;
+}
+
+/** Shows that the server is there when it has nothing else to say; answered by a pong. */
+export interface ServerPingMessage {
+  type: "ping";
+  timestamp: number;
+  id: string | number;
+}
+
+/** The answer to a ping; `echoTime` is the ping's `timestamp`, where it had one. */
+export interface ServerPongMessage {
+  type: "pong";
+  timestamp: number;
+  id: string | number;
+  echoTime?: number;
+}
+
+/** The user begins to speak, at `streamMs` of the audio stream. */
+export interface SpeechStartedMessage {
+  type: "speech_started";
+  timestamp: number;
+  streamMs: number;
+}
+
+/** The user has ceased to speak, at `streamMs` of the audio stream. */
+export interface SpeechStoppedMessage {
+  type: "speech_stopped";
+  timestamp: number;
+  streamMs: number;
+}
+
+/** A response begins; the audio_response pieces up to its response_done are of it. */
+export interface ResponseStartedMessage {
+  type: "response_started";
+  timestamp: number;
+  responseId: string;
+  format: string;
+  language: string;
+}
+
+/** A response is over: heard to its end, cut short, or lost with the model. */
+export interface ResponseDoneMessage {
+  type: "response_done";
+  timestamp: number;
+  responseId: string;
+  status: "completed" | "failed" | "interrupted";
+}
+
+/** Drop what is queued for playing of this response, now. */
+export interface AudioFlushMessage {
+  type: "audio_flush";
+  timestamp: number;
+  responseId: string;
+  reason: "activity" | "client" | "interrupted" | "superseded";
+}
+
+/** The whole of an utterance so far. Within one `utteranceId`, `revision` rises by one from 1. The model's utterance is its response: `utteranceId` is the `responseId`. */
+export interface TranscriptUpdateMessage {
+  type: "transcript_update";
+  timestamp: number;
+  role: "model" | "user";
+  utteranceId: string;
+  revision: number;
+  text: string;
+  isFinal: boolean;
+}
+
+/** Carry this out, and send the tool_result within `deadlineMs` from now. */
+export interface ToolCallMessage {
+  type: "tool_call";
+  timestamp: number;
+  callId: string;
+  name: string;
+  args: Record<string, any>;
+  deadlineMs: number;
+}
+
+/** The result of this call is no longer wanted: stop working on it. */
+export interface ToolCancelledMessage {
+  type: "tool_cancelled";
+  timestamp: number;
+  callId: string;
+  reason: "cancelled" | "deadline" | "session";
+}
+
+/** What was used since the last usage message, and by the whole session. */
+export interface UsageUpdateMessage {
+  type: "usage";
+  timestamp: number;
+  turn: Usage;
+  session: Usage;
+}
+
+/** What was used: milliseconds of audio to the model and to the client, and the model's tokens. */
+export interface Usage {
+  audioInMs: number;
+  audioOutMs: number;
+  promptTokens: number;
+  responseTokens: number;
+  totalTokens: number;
+}
+
 /** The codes of `error`. A newer server may send others: go by `details` then. */
 export type ErrorCode =
   /** Send an auth message with a token first. The connection stays open. */
@@ -129,6 +361,10 @@ export type ErrorCode =
   | "AUTH_ORIGIN_REFUSED"
   /** Tokens cannot be verified at the moment; try again later. Closes with 1013; trying again may help. */
   | "AUTH_UNAVAILABLE"
+  /** An activity is begun by activity_start and ended by activity_end, in turns. The connection stays open. */
+  | "PROTOCOL_ACTIVITY_ORDER"
+  /** The binary frame is not one of this protocol. The connection stays open. */
+  | "PROTOCOL_BAD_BINARY"
   /** The frame violates the WebSocket protocol. Closes with 1002. */
   | "PROTOCOL_BAD_FRAME"
   /** The text frame is not valid UTF-8. The connection stays open. */
@@ -143,6 +379,8 @@ export type ErrorCode =
   | "PROTOCOL_TOO_BIG"
   /** Too many messages could not be understood. Closes with 4400. */
   | "PROTOCOL_TOO_MANY_ERRORS"
+  /** There is no response of this id. The connection stays open. */
+  | "PROTOCOL_UNKNOWN_RESPONSE"
   /** The message type is not known. The connection stays open. */
   | "PROTOCOL_UNKNOWN_TYPE"
   /** Part of the audio could not be decoded and was left out. The connection stays open. */
@@ -165,6 +403,12 @@ export type ErrorCode =
   | "SESSION_MAX_DURATION"
   /** This user has too many connections; close one or wait. Closes with 4429; trying again may help. */
   | "QUOTA_CONNECTIONS"
+  /** There is no tool call of this id. The connection stays open. */
+  | "TOOL_CALL_UNKNOWN"
+  /** The result came too late: the call was cancelled, or its deadline has passed. The connection stays open. */
+  | "TOOL_RESULT_LATE"
+  /** The call has its result already; this one is dropped. The connection stays open. */
+  | "TOOL_RESULT_REPEATED"
   /** The model failed; reconnect. Closes with 1011; trying again may help. */
   | "UPSTREAM_INTERNAL"
   /** The connection to the model was lost; reconnect. Closes with 1011; trying again may help. */
