@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -11,9 +12,9 @@ import pytest
 
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.gemini.client import explain
+from antiphon.gemini.client import Gemini, explain
 from antiphon.gemini.codec import Voice
-from antiphon.gemini.upstream import TransportName
+from antiphon.gemini.upstream import TransportName, Upstream
 from antiphon.live import LiveStream, Setup
 from fake_gemini import ANSWER, Conversation, attentive, fake_gemini
 from gateway.upstream_client import client, fails, until, watched
@@ -41,6 +42,33 @@ async def test_a_conversation(transport: TransportName) -> None:
         [conversation] = model.conversations
         assert conversation.heard == b"\1\2" * 1600
         assert conversation.metadata["x-goog-api-key"] == "the-key"
+
+
+@pytest.mark.parametrize("transport", BOTH)
+async def test_a_server_that_is_far_away(transport: TransportName) -> None:
+    """Three round trips of TCP, TLS and HTTP/2 take longer than any wait between two attempts."""
+    async with fake_gemini(attentive, serving="both") as model:
+        host, _, port = model.target.partition(":")
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.5)
+            there, back = await asyncio.open_connection(host, int(port))
+
+            async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+                with suppress(ConnectionError):
+                    while data := await source.read(65536):
+                        sink.write(data)
+                sink.close()
+
+            await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+        async with await asyncio.start_server(relay, "127.0.0.1") as distance:
+            target = f"127.0.0.1:{distance.sockets[0].getsockname()[1]}"
+            talker = Gemini(Upstream(target, tls=False, transport=transport, tries=1))
+            async with talker.connect(Setup("en-US")) as stream:
+                await stream.send(live.Text("hello"))
+                await until(stream, live.TurnEnded)
+            await talker.aclose()
 
 
 @pytest.mark.parametrize("transport", BOTH)
