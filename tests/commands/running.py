@@ -9,13 +9,14 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 
 START_TIMEOUT_S = 60
+SERVE: Sequence[str | Path] = (sys.executable, "-m", "antiphon", "serve")
 
 
 class Serving:
@@ -102,11 +103,13 @@ def clean_environ(home: Path, **variables: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(home: Path, *arguments: str, **variables: str) -> AsyncIterator[Serving]:
+async def serving(
+    home: Path, *arguments: str, command: Sequence[str | Path] = SERVE, **variables: str
+) -> AsyncIterator[Serving]:
     """Run `antiphon serve` on a free port until it says that it is ready; kill what is left at the end."""
     environ = clean_environ(home, **variables)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "antiphon", "serve", "--port", "0", *arguments),
+        *(*command, "--port", "0", *arguments),
         env=environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

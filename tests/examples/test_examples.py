@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from commands.running import serving
 from fake_gemini import ANSWER, fake_gemini
 from gateway.running import SECRET, running_gateway
 from gateway.upstream_client import without_grpc
+from loopback_brain import chat_server, says
 from recordings import SPEECH
 
 from .model import GREETING, Model
@@ -326,16 +328,19 @@ class TestTheFolder:
 
 @pytest.mark.speech
 @pytest.mark.slow
-async def test_with_the_engine_as_the_readme_says(tmp_path: Path) -> None:
+async def test_with_the_engine_and_a_brain_as_the_readme_says(tmp_path: Path) -> None:
     speech = SPEECH / "ps_goforward.wav"
-    async with http_tool(SECRET) as (url, _):
+    async with http_tool(SECRET) as (url, _), chat_server(says("Ten meters it is.")) as brain:
         arguments = ("--commands", str(commands_file(tmp_path, url)))
         variables = {
             "ANTIPHON_TOOL_SECRET": SECRET,
             "ANTIPHON_TOOL_NETWORKS": "127.0.0.0/8",
             "PYTHONPATH": str(EXAMPLES),
+            "BRAIN": brain.url,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
-        async with serving(tmp_path, *arguments, **variables) as gateway:
+        agent = ("sh", EXAMPLES / "private_agent.sh")
+        async with serving(tmp_path, *arguments, command=agent, **variables) as gateway:
             await gateway.until_line("#token=")
             run = Runner(gateway.ws_url, gateway.token)
             conversation, light, tea, rome = await asyncio.gather(
@@ -348,6 +353,7 @@ async def test_with_the_engine_as_the_readme_says(tmp_path: Path) -> None:
     assert any(line.lower().startswith("you:  go forward ten meters") for line in said)
     begun = next(line for line in said if line.startswith("you begin to speak"))
     assert said.index(begun) < said.index(next(line for line in said if line.startswith("you have spoken")))
+    assert "model: Ten meters it is." in said
     assert re.search(r"is over: completed; [1-9]", said[-1])
     assert "(The light in the kitchen is on.)" in lines(light)
     assert lines(light)[-1] == "model: The light in the kitchen is on."
