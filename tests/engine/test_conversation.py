@@ -588,6 +588,22 @@ def test_the_brain_answers_sentence_by_sentence() -> None:
     ]
 
 
+def test_a_brain_is_not_heard_while_its_call_is_made() -> None:
+    talk = Thinker()
+    talk.type("skip one")
+    turn = talk.turn
+    assert talk.wants(("next", "{}")) == ["call c1 next"]
+    for report in (
+        talk.conversation.thought(turn, "So."),
+        talk.conversation.thought_over(turn),
+        talk.conversation.wants_tools(turn, (), talk.now),
+        talk.conversation.brain_failed(turn),
+    ):
+        assert report == []
+    assert talk.result("c1", output="done") == ["ask"]
+    assert talk.think("Done.") == ["say... Done."]
+
+
 def test_commands_and_the_clock_need_no_brain() -> None:
     talk = Thinker()
     assert talk.type("next") == ["call c1 next"]

@@ -610,11 +610,23 @@ class TestTerminal:
     async def shown(terminal: int, process: asyncio.subprocess.Process, status: int = 0) -> str:
         """Return what a terminal got by the end of the program."""
         output = bytearray()
+        closed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_reader(terminal, lambda: output.extend(os.read(terminal, 65_536)))
+
+        def take() -> None:
+            try:
+                data = os.read(terminal, 65_536)
+            except OSError:  # as Linux says that nobody has the other end any more
+                data = b""
+            output.extend(data)
+            if not data:
+                loop.remove_reader(terminal)
+                closed.set()
+
+        loop.add_reader(terminal, take)
         assert await process.wait() == status
-        await asyncio.sleep(0)
-        loop.remove_reader(terminal)
+        async with asyncio.timeout(10):
+            await closed.wait()
         return output.decode()
 
     async def test_partial_results_are_replaced_in_place(self) -> None:

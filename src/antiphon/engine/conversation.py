@@ -344,8 +344,12 @@ class Conversation:
                 assert_never(reply)
 
     def _thinking(self, turn: int) -> Deliberation | None:
-        """Return the deliberation that a report of the brain's is about, unless it is too late for it."""
-        return self._deliberation if turn == self._turn and self.phase is Phase.THINKING else None
+        """Return the deliberation that a report of the brain's is about, unless it is too late for it.
+
+        While one of its calls is made, the brain has not been asked.
+        """
+        asked = turn == self._turn and self.phase is Phase.THINKING and not self._calling.call
+        return self._deliberation if asked else None
 
     def _think_on(self, thinking: Deliberation, now: float) -> list[Effect]:
         """Make the brain's next call, or ask it again when all were made."""
