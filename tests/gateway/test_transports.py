@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -44,31 +45,51 @@ async def test_a_conversation(transport: TransportName) -> None:
         assert conversation.metadata["x-goog-api-key"] == "the-key"
 
 
+@asynccontextmanager
+async def distant(target: str) -> AsyncIterator[str]:
+    """Pass on to a server, half a second later; yields where."""
+    host, _, port = target.partition(":")
+    relays: set[asyncio.Task[Any]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                sink.write(data)
+        sink.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            relays.add(task)
+        writers.append(writer)
+        await asyncio.sleep(0.5)
+        there, back = await asyncio.open_connection(host, int(port))
+        writers.append(back)
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1")
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*relays)
+        for writer in writers:
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        await server.wait_closed()
+
+
 @pytest.mark.parametrize("transport", BOTH)
 async def test_a_server_that_is_far_away(transport: TransportName) -> None:
     """Three round trips of TCP, TLS and HTTP/2 take longer than any wait between two attempts."""
-    async with fake_gemini(attentive, serving="both") as model:
-        host, _, port = model.target.partition(":")
-
-        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.sleep(0.5)
-            there, back = await asyncio.open_connection(host, int(port))
-
-            async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-                with suppress(ConnectionError):
-                    while data := await source.read(65536):
-                        sink.write(data)
-                sink.close()
-
-            await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
-
-        async with await asyncio.start_server(relay, "127.0.0.1") as distance:
-            target = f"127.0.0.1:{distance.sockets[0].getsockname()[1]}"
-            talker = Gemini(Upstream(target, tls=False, transport=transport, tries=1))
-            async with talker.connect(Setup("en-US")) as stream:
-                await stream.send(live.Text("hello"))
-                await until(stream, live.TurnEnded)
-            await talker.aclose()
+    async with fake_gemini(attentive, serving="both") as model, distant(model.target) as target:
+        talker = Gemini(Upstream(target, tls=False, transport=transport, tries=1))
+        async with talker.connect(Setup("en-US")) as stream:
+            await stream.send(live.Text("hello"))
+            await until(stream, live.TurnEnded)
+        await talker.aclose()
 
 
 @pytest.mark.parametrize("transport", BOTH)
