@@ -321,17 +321,23 @@ class Bridge:
             self._jobs.put_nowait(self._encode_pieces())
 
     async def _encode_pieces(self) -> None:
-        """Encode the pieces of one response after the other, those apart that were dropped meanwhile."""
+        """Encode the pieces of one response after the other, those apart that were dropped meanwhile.
+
+        An encoder is let go with its response: one of FLAC takes 7 MB.
+        """
         number = 0
         encoder: encoding.Encoder | None = None
         while True:
             piece = await self._pieces.get()
             if piece.data is not None:
+                encoder = None  # its response was cut short
                 continue
             if encoder is None or piece.number != number:
                 encoder, number = encoding.encoder(piece.encoding or encoding.FORMATS[0]), piece.number
             work = encoder.finish if piece.last else partial(encoder.encode, piece.pcm, piece.rate_hz)
             data = await asyncio.to_thread(work) if encoder.costly else work()
+            if piece.last:
+                encoder = None
             self._perform(self.session.encoded(piece, data, self._clock()))
 
     def _discard_jobs(self) -> None:
