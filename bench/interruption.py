@@ -19,16 +19,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import grpc.aio
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from antiphon import event_loop
-from antiphon.gemini.client import METHOD
-from antiphon.gemini.codec import ClientMessage, ServerMessage
+from antiphon.gemini.codec import ServerMessage
 from bench import machine
 from bench.latency import gateway, quantiles_ms
+from bench.upstream import serving
 
 SECOND: Final = bytes(48_000)
 OPUS: Final = "audio/ogg;codecs=opus"
@@ -139,20 +138,8 @@ async def talkative(interrupted_at: list[float]) -> AsyncIterator[str]:
                 await context.write(ServerMessage(server_content={"interrupted": True}))
                 await context.write(ServerMessage(server_content={"turn_complete": True}))
 
-    server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(
-        talk,
-        request_deserializer=ClientMessage.FromString,
-        response_serializer=ServerMessage.SerializeToString,
-    )
-    service, _, method = METHOD.strip("/").partition("/")
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with serving(talk) as target:
+        yield target
 
 
 if __name__ == "__main__":

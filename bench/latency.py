@@ -20,18 +20,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import grpc.aio
 import psutil
 
 from antiphon import event_loop
 from antiphon.auth import mint
 from antiphon.client import connect
-from antiphon.gemini.client import METHOD, Gemini, Upstream
-from antiphon.gemini.codec import ClientMessage, ServerMessage
+from antiphon.gemini.client import Gemini, Upstream
+from antiphon.gemini.codec import ServerMessage
 from antiphon.live import Audio, Heard, Setup
 from antiphon.messages import RecognitionResult
 from antiphon.transcription import Hypothesis, encode
 from bench import machine
+from bench.upstream import serving
 
 CHUNK_S: Final = 0.1
 PCM: Final = bytes(3200)
@@ -163,20 +163,8 @@ async def echo_server() -> AsyncIterator[str]:
                 number += 1
             await context.write(answer)
 
-    server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(
-        echo,
-        request_deserializer=ClientMessage.FromString,
-        response_serializer=ServerMessage.SerializeToString,
-    )
-    service, _, method = METHOD.strip("/").partition("/")
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with serving(echo) as target:
+        yield target
 
 
 @asynccontextmanager
