@@ -283,18 +283,19 @@ class Bridge:
     async def _feed(self, stream: LiveStream) -> None:
         while True:
             while item := self.session.next_input(self._clock()):
+                self._said_all.clear()
                 await stream.send(item)
                 self._regulate()
-            if not self.session.last_words:
-                self._said_all.set()
+            self._said_all.set()
             self._input_ready.clear()
             await self._input_ready.wait()
 
     async def _part(self) -> None:
         """Let the model hear the last words of a session that is closed."""
-        if not self.session.last_words:
+        if not self.session.parting:
             return
-        self._said_all.clear()
+        if self.session.last_words:
+            self._said_all.clear()
         try:
             async with asyncio.timeout(PARTING_S):
                 await self._said_all.wait()

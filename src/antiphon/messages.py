@@ -196,6 +196,11 @@ def decode_server(data: bytes | str) -> ServerMessage:
     return _server_decoder.decode(data)
 
 
+def milliseconds(seconds: float) -> int:
+    """Return seconds in the wire's unit."""
+    return int(seconds * 1000)
+
+
 def error_message(error: GatewayError, timestamp: int, trace_id: str | None = None) -> Error:
     """Return the wire form of an error, its disposition in `details`."""
     disposition = DISPOSITIONS[error.code]

@@ -82,10 +82,14 @@ class TestByTheModel:
                 await talker.auth(gateway.token())
                 await talker.hello(playbackBufferMs=10_000)
                 await talker.send("command", command="count")
-                await asyncio.sleep(0.5)  # ten seconds are 640 KB
+                async with asyncio.timeout(10):  # ten seconds of the answer are 640 KB
+                    while not (gateway.connections and gateway.connections[0].unread_bytes):
+                        await asyncio.sleep(0.01)
                 await talker.start()
                 await talker.chunk(bytes(3200))
-                await asyncio.sleep(0.3)
+                async with asyncio.timeout(10):
+                    while not gateway.upstream.conversations[0].heard:
+                        await asyncio.sleep(0.01)
                 messages = await talker.until("response_done")
                 pieces = [m for m in messages if m["type"] == "audio_response"]
                 assert sum(len(m["data"]) for m in pieces) < 400_000

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import ToolCall, ToolCancelled, ToolResult
-from antiphon.session.calls import MAX_PENDING, MAX_REMEMBERED, MAX_RESULTS, OVER, Calls, Outcome
+from antiphon.session.calls import (
+    MAX_CALL_BYTES,
+    MAX_ID,
+    MAX_PENDING,
+    MAX_REMEMBERED,
+    MAX_RESULTS,
+    OVER,
+    TOO_LONG,
+    Calls,
+    Outcome,
+)
 from antiphon.session.effects import Abort, Run
 from antiphon.tools.call import BUSY, LATE, Call, ClientTool, PythonTool, Tool
 
@@ -166,6 +176,14 @@ class TestResults:
             assert refusal(asked) is ErrorCode.TOOL_RESULT_REPEATED
             ask(asked, "next", f"other{place}")
         assert refusal(asked) is ErrorCode.TOOL_CALL_UNKNOWN
+
+
+@pytest.mark.parametrize(("call_id", "size"), [("c" * (MAX_ID + 1), 0), ("c1", MAX_CALL_BYTES)])
+def test_a_call_that_is_too_long_is_sent_to_nobody(call_id: str, size: int) -> None:
+    asked = calls()
+    assert results(ask(asked, "light", call_id, text="x" * size)) == [{"error": TOO_LONG}]
+    assert asked.deadline == float("inf")
+    assert isinstance(ask(asked, "light")[0], ToolCall), "and is not remembered"
 
 
 class TestCancellation:

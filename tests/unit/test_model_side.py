@@ -12,7 +12,7 @@ from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import AudioFlush, ResponseDone, ResponseStarted, ServerMessage, TranscriptUpdate
 from antiphon.messages import AudioResponse
 from antiphon.session.answer import Piece
-from antiphon.session.model_side import ModelSide, Response
+from antiphon.session.model_side import MAX_TRANSCRIPT, ModelSide, Response
 
 NOW = 1000.0
 SECOND = b"\x01\x02" * 24_000
@@ -596,3 +596,17 @@ def test_never_further_ahead_than_the_client_wants(lead_s: float, steps: list[tu
     play(side, now + 100)
     assert not side.talking
     assert side.waiting_s == 0
+
+
+@pytest.mark.parametrize("pieces", [1, 5000])
+def test_a_transcript_that_would_be_sent_whole_for_ever_ends(pieces: int) -> None:
+    side = flushable(30.0)
+    for _ in range(pieces):
+        side.say("word " * (50_000 // pieces), "en-US", 0.0)
+        side.speak(bytes(2), 24_000, "en-US", 0.0)
+    side.ended(0.0)
+    *_, final, _ = side.expire(10.0)
+    assert isinstance(final, TranscriptUpdate)
+    assert final.is_final
+    assert len(final.text) <= MAX_TRANSCRIPT
+    assert set(final.text.split()[:-1]) == {"word"}

@@ -367,6 +367,7 @@ class TestPushToTalk:
         session.opened(NOW)
         session.receive(chunk(1), NOW)
         assert kinds(session.disconnected(NOW)) == ["Close"]
+        assert session.parting
         assert session.last_words
         assert taken(session) == ["ActivityStart", "Audio", "ActivityEnd"]
         assert not session.last_words

@@ -16,9 +16,14 @@ from msgspec.structs import replace
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import CancelReason, ToolCall, ToolCancelled, ToolResult
+from antiphon.messages import encode, milliseconds
 from antiphon.session.effects import Abort, Run
 from antiphon.tools.call import BUSY, LATE, Call, ClientTool, Tool, result_of
 
+TOO_LONG: Final = "The call is too long; say less."
+MAX_ID: Final = 256
+MAX_CALL_BYTES: Final = 32 * 1024
+"""A call that is longer is sent to nobody: a client takes messages as long as ours, and no more."""
 OVER: Final = "This call is over; make another."
 
 MAX_PENDING: Final = 64
@@ -79,6 +84,8 @@ class Calls:
         if event.call_id in self._over:
             known = self._results.get(event.call_id)
             return [known or live.ToolResult(event.call_id, event.name, {"error": OVER})]
+        if len(event.call_id) > MAX_ID or len(encode(event)) > MAX_CALL_BYTES:
+            return [live.ToolResult(event.call_id, event.name, {"error": TOO_LONG})]
         self._count += 1
         call = _Call(event.call_id or f"call-{self._count}", event.call_id, event.name)
         tool = self._tools.get(event.name, ClientTool() if self.client_carries_out else None)
@@ -94,11 +101,11 @@ class Calls:
             return [Run(Call(call.id, call.name, event.args, session_id, user_id, tool.deadline_s))]
         return [
             ToolCall(
-                timestamp=_ms(now),
+                timestamp=milliseconds(now),
                 call_id=call.id,
                 name=call.name,
                 args=event.args,
-                deadline_ms=_ms(tool.deadline_s),
+                deadline_ms=milliseconds(tool.deadline_s),
             )
         ]
 
@@ -150,7 +157,7 @@ class Calls:
         """Tell whoever works on a call that nobody waits for it any more."""
         self._end(call.id, over)
         if call.by_client:
-            return ToolCancelled(timestamp=_ms(now), call_id=call.id, reason=reason)
+            return ToolCancelled(timestamp=milliseconds(now), call_id=call.id, reason=reason)
         return Abort(call.id)
 
     def _result(self, call: _Call, result: dict[str, Any]) -> live.ToolResult:
@@ -165,7 +172,3 @@ class Calls:
         self._over[call_id] = over
         if len(self._over) > MAX_REMEMBERED:
             del self._over[next(iter(self._over))]
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

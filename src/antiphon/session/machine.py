@@ -32,6 +32,7 @@ from antiphon.messages import (
     AuthSuccess,
     Command,
     error_message,
+    milliseconds,
 )
 from antiphon.session import negotiation
 from antiphon.session.answer import Piece
@@ -164,7 +165,7 @@ class Session:
                 return self._hello(message)
             case extension.Ping(id=ping_id, timestamp=timestamp):
                 return self._act(
-                    [extension.ServerPong(timestamp=_ms(now), id=ping_id, echo_time=timestamp)], now
+                    [extension.ServerPong(timestamp=milliseconds(now), id=ping_id, echo_time=timestamp)], now
                 )
             case extension.Pong():
                 return []
@@ -212,7 +213,7 @@ class Session:
         elif user_id != self.user_id:
             return self._fail(GatewayError(ErrorCode.AUTH_USER_CHANGED), now)
         self._token_expires_at = expires_at
-        success = AuthSuccess(timestamp=_ms(now), session_id=self.id, user_id=self.user_id)
+        success = AuthSuccess(timestamp=milliseconds(now), session_id=self.id, user_id=self.user_id)
         info = negotiation.session_info(self._limits, expires_at, now)
         return self._act([success, info], now)
 
@@ -260,6 +261,11 @@ class Session:
     def binary(self) -> bool:
         """Whether audio may travel as binary frames."""
         return self._wishes.binary
+
+    @property
+    def parting(self) -> bool:
+        """Whether the client left a conversation that it had pushed to talk in."""
+        return self._parting
 
     @property
     def last_words(self) -> bool:
@@ -320,7 +326,7 @@ class Session:
         )
         if now >= self._ping_at:
             self._pings += 1
-            effects += self._act([extension.ServerPing(timestamp=_ms(now), id=self._pings)], now)
+            effects += self._act([extension.ServerPing(timestamp=milliseconds(now), id=self._pings)], now)
         return effects
 
     @property
@@ -552,13 +558,9 @@ class Session:
             return []
         code = DISPOSITIONS[error.code].close
         effects = [] if code is None else self._act(self._model.fail(now), now)
-        effects += self._act([error_message(error, _ms(now), trace_id=self.id)], now)
+        effects += self._act([error_message(error, milliseconds(now), trace_id=self.id)], now)
         return effects if code is None else effects + self._close(code, error.code.value)
 
     def _close(self, code: int, reason: str) -> list[Effect]:
         self.state = State.CLOSED
         return [Close(code, reason)]
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from antiphon import live
 from antiphon.extension import Usage, UsageUpdate
+from antiphon.messages import milliseconds
 
 
 class Meter:
@@ -47,7 +48,7 @@ class Meter:
             response_tokens=usage.response_tokens - told.response_tokens,
             total_tokens=usage.total_tokens - told.total_tokens,
         )
-        return UsageUpdate(timestamp=int(now * 1000), turn=turn, session=usage)
+        return UsageUpdate(timestamp=milliseconds(now), turn=turn, session=usage)
 
     def _usage(self) -> Usage:
         prompt, response, total = self._tokens

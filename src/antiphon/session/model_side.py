@@ -26,7 +26,7 @@ from antiphon.extension import (
     ServerMessage,
     TranscriptUpdate,
 )
-from antiphon.messages import AudioResponse
+from antiphon.messages import AudioResponse, milliseconds
 from antiphon.session.answer import Answer, Piece
 
 MARK_WAIT_S: Final = 0.5
@@ -34,6 +34,8 @@ MARK_WAIT_S: Final = 0.5
 MUTE_QUIET_S: Final = 1.0
 """A model that was told to stop and is silent for so long has stopped, whether or not it said so."""
 
+MAX_TRANSCRIPT: Final = 32_768
+"""Characters of a response, half an hour of speech: its transcript, sent whole each time, ends there."""
 _LONGEST_WORD: Final = 24
 
 _ID: Final = re.compile(r"r([1-9][0-9]{0,15})")
@@ -292,21 +294,21 @@ class ModelSide:
             messages += self._settle_cut(now)
             messages.append(
                 ResponseStarted(
-                    timestamp=_ms(now),
+                    timestamp=milliseconds(now),
                     response_id=response.id,
                     format=audio_format,
                     language=response.language,
                 )
             )
-        if piece.text:
+        if text := piece.text[: MAX_TRANSCRIPT - len(response.text)]:
             response.segments.append((response.sent_s, len(response.text)))
-            response.text += piece.text
+            response.text += text
             messages.append(self._update(response, response.text.strip(), now, is_final=False))
         response.sent_s += piece.duration_s
         if piece.data or not piece.last:
             messages.append(
                 AudioResponse(
-                    timestamp=_ms(now),
+                    timestamp=milliseconds(now),
                     data=piece.data or b"",
                     format=audio_format,
                     duration=piece.duration_ms,
@@ -344,8 +346,8 @@ class ModelSide:
         if self._can_flush:
             self._answer.heard_until(now)
         self._cut, self._cut_s, self._cut_at = cut, heard_s, now + MARK_WAIT_S
-        flush = AudioFlush(timestamp=_ms(now), response_id=cut.id, reason=reason)
-        done = ResponseDone(timestamp=_ms(now), response_id=cut.id, status="interrupted")
+        flush = AudioFlush(timestamp=milliseconds(now), response_id=cut.id, reason=reason)
+        done = ResponseDone(timestamp=milliseconds(now), response_id=cut.id, status="interrupted")
         return [flush, done] if self.marks else [flush, done, *self._settle_cut(now)]
 
     def _settle_cut(self, now: float) -> list[ServerMessage]:
@@ -356,7 +358,7 @@ class ModelSide:
     def _done(
         self, response: Response, status: ResponseStatus, heard_s: float, now: float
     ) -> list[ServerMessage]:
-        done = ResponseDone(timestamp=_ms(now), response_id=response.id, status=status)
+        done = ResponseDone(timestamp=milliseconds(now), response_id=response.id, status=status)
         return [*self._final(response, response.heard_text(heard_s), now), done]
 
     def _final(self, response: Response, text: str, now: float) -> list[ServerMessage]:
@@ -365,17 +367,13 @@ class ModelSide:
     def _update(self, response: Response, text: str, now: float, *, is_final: bool) -> TranscriptUpdate:
         response.revision += 1
         return TranscriptUpdate(
-            timestamp=_ms(now),
+            timestamp=milliseconds(now),
             role="model",
             utterance_id=response.id,
             revision=response.revision,
             text=text,
             is_final=is_final,
         )
-
-
-def _ms(now: float) -> int:
-    return int(now * 1000)
 
 
 def _whole_words(text: str, place: int) -> str:

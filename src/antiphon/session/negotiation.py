@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 
 from antiphon.audio.encoding import FORMATS, choose
 from antiphon.extension import FEATURES, SUBPROTOCOL, ClientHello, SessionInfo, SessionLimits
-from antiphon.messages import MAX_MESSAGE_BYTES, StreamFormat
+from antiphon.messages import MAX_MESSAGE_BYTES, StreamFormat, milliseconds
 from antiphon.session.answer import LEAD_S
 
 _LEAST_LEAD_S: Final = 0.1
@@ -67,22 +67,18 @@ def heard(hello: ClientHello, before: Wishes, limits: Limits) -> Wishes:
 def session_info(limits: Limits, token_expires_at: float, now: float) -> SessionInfo:
     """Return what the gateway offers; times are seconds since the Unix epoch."""
     return SessionInfo(
-        timestamp=_ms(now),
+        timestamp=milliseconds(now),
         protocol=SUBPROTOCOL,
         features=FEATURES,
         input_formats=get_args(StreamFormat),
         output_formats=FORMATS,
         limits=SessionLimits(
             message_bytes=MAX_MESSAGE_BYTES,
-            playback_buffer_ms=_ms(limits.playback_s),
-            uplink_buffer_ms=_ms(limits.uplink_s),
-            idle_ms=_ms(limits.idle_timeout_s),
-            session_ms=_ms(limits.max_duration_s),
+            playback_buffer_ms=milliseconds(limits.playback_s),
+            uplink_buffer_ms=milliseconds(limits.uplink_s),
+            idle_ms=milliseconds(limits.idle_timeout_s),
+            session_ms=milliseconds(limits.max_duration_s),
         ),
-        heartbeat_ms=_ms(limits.heartbeat_s),
-        token_expires_at=_ms(token_expires_at) if token_expires_at < float("inf") else UNSET,
+        heartbeat_ms=milliseconds(limits.heartbeat_s),
+        token_expires_at=milliseconds(token_expires_at) if token_expires_at < float("inf") else UNSET,
     )
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

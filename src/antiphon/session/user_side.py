@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from antiphon import live
 from antiphon.extension import ServerMessage, SpeechStarted, SpeechStopped, TranscriptUpdate
-from antiphon.messages import RecognitionResult
+from antiphon.messages import RecognitionResult, milliseconds
 from antiphon.session.utterance import Utterance
 
 _MAX_STREAMS: Final = 64
@@ -82,7 +82,7 @@ class UserSide:
             return []
         self._speaks = started
         kind = SpeechStarted if started else SpeechStopped
-        return [kind(timestamp=_ms(now), stream_ms=self._timeline.place_ms(at_ms))]
+        return [kind(timestamp=milliseconds(now), stream_ms=self._timeline.place_ms(at_ms))]
 
     def _infer(self, now: float, *, started: bool) -> list[ServerMessage]:
         """Tell of speech by its transcription, where nobody else tells."""
@@ -117,7 +117,7 @@ class UserSide:
             self._count += 1
         self._revision += 1
         update = TranscriptUpdate(
-            timestamp=_ms(now),
+            timestamp=milliseconds(now),
             role="user",
             utterance_id=f"u{self._count}",
             revision=self._revision,
@@ -130,13 +130,9 @@ class UserSide:
 
     def _result(self, now: float, *, final: bool, command: str | UnsetType = UNSET) -> RecognitionResult:
         return RecognitionResult(
-            timestamp=_ms(now),
+            timestamp=milliseconds(now),
             transcript=self._utterance.transcript,
             confidence=self._utterance.confidence,
             command=command,
             is_final=final,
         )
-
-
-def _ms(now: float) -> int:
-    return int(now * 1000)
