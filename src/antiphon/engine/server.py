@@ -20,11 +20,12 @@ import grpc
 from antiphon.engine.brain import BUILTIN, KEY_VARIABLE, Brain
 from antiphon.engine.detector import DetectorModel
 from antiphon.engine.ear import ListenerEar
+from antiphon.engine.faults import ScriptError
 from antiphon.engine.listener import Listener, ListenerEvent
 from antiphon.engine.memory import Handles
 from antiphon.engine.models import ModelError, ModelStore, default_directory
 from antiphon.engine.recognizer import Recognizer
-from antiphon.engine.service import Service
+from antiphon.engine.service import Converse, Service, unchanged
 from antiphon.engine.stream import INPUT_RATE_HZ, Ear, OpenEar, Parts, Voice
 from antiphon.engine.synthesizer import Synthesizer
 
@@ -74,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--brain-model", default="", metavar="NAME", help="its model (default: the first that it lists)"
     )
+    parser.add_argument(
+        "--faults", type=Path, metavar="FILE", help="TOML file of what is to go wrong, to test against"
+    )
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
 
 
@@ -92,14 +96,15 @@ async def _run(args: argparse.Namespace) -> int:
         _watch_parent(lambda: loop.call_soon_threadsafe(stop.set))
     store = ModelStore(args.models_dir or default_directory())
     try:
+        around = _faults(args.faults) if args.faults else unchanged
         # The address first: who connects while the models are loaded is served as soon as they are.
         server, port = listen(args.host, args.port)
         async with load_speech(store, args.workers) as (open_ear, voice), thinking(args) as brain:
             parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s, brain)
-            async with serving(server, parts, args.max_conversations):
+            async with serving(server, parts, args.max_conversations, around):
                 print(f"engine ready on {args.host}:{port}", flush=True)
                 await stop.wait()
-    except (ModelError, CannotListen, BrainUnusable) as error:
+    except (ModelError, CannotListen, BrainUnusable, ScriptError) as error:
         print(f"antiphon engine: {error}", file=sys.stderr)
         return 1
     return 0
@@ -178,9 +183,14 @@ def listen(host: str, port: int) -> tuple[grpc.aio.Server, int]:
 
 
 @asynccontextmanager
-async def serving(server: grpc.aio.Server, parts: Parts, max_conversations: int) -> AsyncIterator[None]:
+async def serving(
+    server: grpc.aio.Server,
+    parts: Parts,
+    max_conversations: int,
+    around: Callable[[Converse], Converse] = unchanged,
+) -> AsyncIterator[None]:
     """Serve; on leaving, announce the end, give `DRAIN_S` to what is open, and end."""
-    service = Service(parts, max_conversations)
+    service = Service(parts, max_conversations, around)
     server.add_generic_rpc_handlers((service.handler(),))
     await server.start()
     try:
@@ -206,6 +216,25 @@ def _watch_parent(gone: Callable[[], object]) -> None:
 
 def _local_time() -> datetime:
     return datetime.now().astimezone()
+
+
+def _faults(path: Path) -> Callable[[Converse], Converse]:
+    """Return what puts the faults of a file before the service, and print what they will be.
+
+    Raises:
+        ScriptError: the file cannot be used.
+    """
+    # Who serves without faults need not load them.
+    from antiphon.engine.faults import script
+    from antiphon.engine.faults.connections import Faults
+
+    faults = Faults(script.read(path), _tell)
+    print("\n".join(faults.summary()), flush=True)
+    return faults.around
+
+
+def _tell(line: str) -> None:
+    print(f"{_local_time():%H:%M:%S} {line}", file=sys.stderr, flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
@@ -19,12 +20,23 @@ SETUP_TIMEOUT_S: Final = 10.0
 RELEASE_TIMEOUT_S: Final = 1.0
 """How long a resumption waits for the old connection to be gone."""
 
+Converse = Callable[[Any, Any], Awaitable[None]]
+"""A handler of the RPC: takes the requests, which it ignores, and the servicer context."""
+
+
+def unchanged(converse: Converse) -> Converse:
+    """Return a handler as it is."""
+    return converse
+
 
 class Service:
-    """The method of the RPC, for at most `max_conversations` at once."""
+    """The method of the RPC, for at most `max_conversations` at once; `around` may stand before each."""
 
-    def __init__(self, parts: Parts, max_conversations: int) -> None:
+    def __init__(
+        self, parts: Parts, max_conversations: int, around: Callable[[Converse], Converse] = unchanged
+    ) -> None:
         self._parts = parts
+        self._around = around
         self._max_conversations = max_conversations
         self._calls = 0
         self._streams: set[Stream] = set()
@@ -34,7 +46,7 @@ class Service:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server serves. Requests stay bytes, so that a bad one has its own status."""
         method = grpc.stream_stream_rpc_method_handler(
-            self._converse,
+            self._around(self._converse),
             request_deserializer=None,
             response_serializer=generative_service.BidiGenerateContentServerMessage.pb().SerializeToString,
         )
