@@ -28,6 +28,7 @@ class Grammar:
         self._text_final = True
         self._calls: defaultdict[str, str] = defaultdict(str)
         self._due: str | None = None
+        self._rotating = False
 
     def take(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
@@ -76,11 +77,21 @@ class Grammar:
             case "tool_cancelled":
                 assert self._calls[message["callId"]] == "called", recent
                 self._calls[message["callId"]] = "cancelled"
+            case "session_rotating":
+                assert not self._rotating, recent
+                self._rotating = True
+            case "session_rotated":
+                assert self._rotating, recent
+                self._rotating = False
+                assert message["gapMs"] >= 0
+                assert message["lostAudioMs"] >= 0
+            case "audio_ack":
+                assert message["windowMs"] >= 0
             case "usage":
                 for name, value in message["turn"].items():
                     assert 0 <= value <= message["session"][name] + 0.01, message
             case _:
-                assert kind in ("session_info", "ping", "pong", "error"), kind
+                assert kind in ("session_info", "ping", "pong", "error", "resumed", "go_away"), kind
 
     def _is_repeated(self, message: dict[str, Any]) -> bool:
         """Whether a final result comes once more, with its command (or names one for a typed turn)."""

@@ -33,6 +33,7 @@ INFO: Message = {
         "uplinkBufferMs": 10_000,
         "idleMs": 300_000,
         "sessionMs": 7_200_000,
+        "resumeMs": 120_000,
     },
     "heartbeatMs": 30_000,
 }

@@ -23,6 +23,7 @@ export type ExtendedClientMessage =
   | AudioStreamEndMessage
   | CommandMessage
   | ClientHelloMessage
+  | ResumeMessage
   | PingMessage
   | PongMessage
   | ActivityStartMessage
@@ -38,6 +39,11 @@ export type ExtendedServerMessage =
   | AudioResponseMessage
   | ErrorMessage
   | SessionInfoMessage
+  | ResumedMessage
+  | AudioAckMessage
+  | SessionRotatingMessage
+  | SessionRotatedMessage
+  | GoAwayMessage
   | ServerPingMessage
   | ServerPongMessage
   | SpeechStartedMessage
@@ -170,6 +176,16 @@ export interface ClientHelloMessage {
   playbackBufferMs?: number;
 }
 
+/** Go on with a session whose connection is lost: the first message, in place of auth. `resumeToken` is the last that the session gave, good once. `received` counts the messages of the server that this client has had in the session, on all its connections, pong and resumed apart. */
+export interface ResumeMessage {
+  type: "resume";
+  timestamp?: number;
+  token: string;
+  sessionId: string;
+  resumeToken: string;
+  received: number;
+}
+
 /** Is anybody there? Answered at once by a pong with the same `id`; both sides may ask. */
 export interface PingMessage {
   type: "ping";
@@ -221,7 +237,7 @@ export interface ToolResultMessage {
   error?: string;
 }
 
-/** Follows every auth_success. Something comes from the server at least every `heartbeatMs`. */
+/** Follows every auth_success. Something comes from the server at least every `heartbeatMs`. `resumeToken` is missing where the session cannot be resumed. */
 export interface SessionInfoMessage {
   type: "session_info";
   timestamp: number;
@@ -232,6 +248,7 @@ export interface SessionInfoMessage {
   limits: SessionLimits;
   heartbeatMs: number;
   tokenExpiresAt?: number;
+  resumeToken?: string;
 }
 
 /** The bounds that a client of this gateway meets. */
@@ -241,6 +258,57 @@ export interface SessionLimits {
   uplinkBufferMs: number;
   idleMs: number;
   sessionMs: number;
+  resumeMs: number;
+}
+
+/** The session goes on, on this connection; `replayed` messages follow that had not come. The client sends its audio on from `nextSequence`, or better, all its messages after the first `received` (auth, resume, ping and pong apart). `lossy` says that something could not be kept: messages that had not come are gone. */
+export interface ResumedMessage {
+  type: "resumed";
+  timestamp: number;
+  sessionId: string;
+  resumeToken: string;
+  nextSequence: number;
+  replayed: number;
+  lossy: boolean;
+  received: number;
+}
+
+/** The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now. */
+export interface AudioAckMessage {
+  type: "audio_ack";
+  timestamp: number;
+  sequence: number;
+  windowMs: number;
+}
+
+/** The connection to the model is being renewed; what is said meanwhile waits for the new one. `contextRestored` says whether the model is to remember the conversation by itself, `gapMs` for how long it has not heard already, `lostAudioMs` what it will never hear. */
+export interface SessionRotatingMessage {
+  type: "session_rotating";
+  timestamp: number;
+  reason: "fallback" | "go_away" | "lost" | "max_duration" | "mute" | "recovered" | "refused";
+  contextRestored: boolean;
+  gapMs: number;
+  lostAudioMs: number;
+}
+
+/** The model hears again, after `gapMs`. Without `contextRestored` it was told the transcript of the conversation. It missed `lostAudioMs` of what was said, and hears `replayedAudioMs` that it may have heard before. `upstream` is `fallback` while the embedded engine stands in for the model. */
+export interface SessionRotatedMessage {
+  type: "session_rotated";
+  timestamp: number;
+  reason: "fallback" | "go_away" | "lost" | "max_duration" | "mute" | "recovered" | "refused";
+  contextRestored: boolean;
+  gapMs: number;
+  lostAudioMs: number;
+  replayedAudioMs: number;
+  upstream: "fallback" | "primary";
+}
+
+/** The connection ends in `timeLeftMs`: finish, or resume elsewhere. */
+export interface GoAwayMessage {
+  type: "go_away";
+  timestamp: number;
+  timeLeftMs: number;
+  reason: "drain" | "idle" | "max_duration" | "token";
 }
 
 /** Shows that the server is there when it has nothing else to say; answered by a pong. */
@@ -393,6 +461,8 @@ export type ErrorCode =
   | "AUDIO_STREAM_ACTIVE"
   /** No audio stream is open; send audio_stream_start first. The connection stays open. */
   | "AUDIO_STREAM_INACTIVE"
+  /** The audio comes faster than four times real time; it is read more slowly for now. The connection stays open. */
+  | "AUDIO_TOO_FAST"
   /** This kind of audio is not supported; the stream was ended. The connection stays open. */
   | "AUDIO_UNSUPPORTED"
   /** The client reads too slowly; reconnect. Closes with 4413; trying again may help. */
@@ -401,6 +471,12 @@ export type ErrorCode =
   | "SESSION_IDLE"
   /** The session reached its longest duration; start anew. Closes with 4441; trying again may help. */
   | "SESSION_MAX_DURATION"
+  /** This session cannot be resumed: it is over, or the token is spent. Send auth to begin anew. The connection stays open. */
+  | "SESSION_RESUME_REFUSED"
+  /** Sessions cannot be resumed at the moment; try again shortly. Closes with 1013; trying again may help. */
+  | "SESSION_RESUME_UNAVAILABLE"
+  /** The session goes on over another connection. Closes with 4409. */
+  | "SESSION_TAKEN_OVER"
   /** This user has too many connections; close one or wait. Closes with 4429; trying again may help. */
   | "QUOTA_CONNECTIONS"
   /** There is no tool call of this id. The connection stays open. */
@@ -432,4 +508,6 @@ export type ErrorCode =
   /** This server is stopping; reconnect. Closes with 1001; trying again may help. */
   | "SERVER_DRAINING"
   /** Something went wrong in the server; reconnect. Closes with 1011; trying again may help. */
-  | "SERVER_INTERNAL";
+  | "SERVER_INTERNAL"
+  /** This server is stopping; connect again, to another one. Closes with 1013; trying again may help. */
+  | "SERVER_STOPPING";

@@ -1,26 +1,45 @@
-"""Run one client: the shell around a session.
+"""Run one session: the shell around it, for one connection of its client after the other.
 
 Frames are handed in as they arrive and effects are performed at once, without a queue or a task in
-between. Only what must wait is a task: verifying a token, and the conversation with the model.
+between. Only what must wait is a task: verifying a token, and the conversation with the model. Where sessions
+are saved for other nodes, what the client is told waits for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from antiphon import extension, frames, messages
 from antiphon.admission import Admission
 from antiphon.audio import encoding
+from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
+from antiphon.extension import Resume
+from antiphon.journal import Journal
 from antiphon.live import Connect, LiveStream, Setup
 from antiphon.session.answer import Piece
-from antiphon.session.effects import Abort, Close, Effect, Encode, Open, Run, Send, SendBinary, Verify
+from antiphon.session.effects import (
+    Abort,
+    Again,
+    Close,
+    Effect,
+    Encode,
+    Find,
+    HangUp,
+    Open,
+    Run,
+    Send,
+    SendBinary,
+    Verify,
+)
 from antiphon.session.machine import Session, State
+from antiphon.session.presence import digest
+from antiphon.sessions import Sessions, new_token
 from antiphon.tools.call import Call, ToolFailed
 
 MAX_UNREAD_BYTES: Final = 1024 * 1024
@@ -30,6 +49,16 @@ _NOT_ASKED: Final = "Binary frames were not asked for: send JSON text, or binary
 
 PARTING_S: Final = 0.5
 """How long the model may take to hear how the user's turn ended, once the client is gone."""
+
+PING_AFTER_S: Final = 0.25
+"""What was sent to the model is asked after so much later, unless an earlier question is still open."""
+PING_GATHERS_S: Final = 0.005
+"""More may be sent before the question is."""
+SETTLE_S: Final = 0.1
+"""What has reached the model's machine is taken to have reached the model so much later."""
+PING_IDLE_S: Final = 8.0
+"""A model that is sent nothing is asked so often whether it is there."""
+PING_TIMEOUT_S: Final = 6.0
 
 _TIMER_SLACK_S: Final = 0.002
 """uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
@@ -60,7 +89,7 @@ class Toolbox(Protocol):
 
 
 class Connection(Protocol):
-    """The client's socket, as the bridge sees it."""
+    """A client's socket, as the bridge sees it. What comes over it goes to the bridge that it serves."""
 
     @property
     def unread_bytes(self) -> int: ...
@@ -75,27 +104,50 @@ class Connection(Protocol):
 
     def resume(self) -> None: ...
 
+    def serve(self, bridge: Bridge | None) -> None: ...
+
+
+class Visitor(NamedTuple):
+    """Who comes to resume a session: `spent` is the digest of the resume token that it came with."""
+
+    user_id: str
+    expires_at: float
+    received: int
+    spent: str
+
 
 class _Over(Exception):  # noqa: N818 (ends the task group; not an error)
     """The session is closed: cancel what still waits for it."""
 
 
 class Bridge:
-    """One client's session, its socket and its conversation with the model."""
+    """A session, its client's socket while that is there, and its conversation with the model."""
 
     def __init__(
         self,
         session: Session,
-        connection: Connection,
+        connection: Connection | None,
         *,
         authenticate: Authenticate,
         admission: Admission,
         connect: Connect,
         toolbox: Toolbox,
         clock: Clock,
+        sessions: Sessions[Bridge],
+        journal: Journal | None = None,
+        census: Census | None = None,
+        fence: int = 1,
     ) -> None:
         self.session = session
+        self.fence = fence
         self._connection = connection
+        self._journal: Journal | None = None
+        self._shared = journal if session.extended else None
+        self._census = census
+        self._unsaved: deque[Send | SendBinary | Again | Close] = deque()
+        self._epoch = 0
+        self._forgets = True
+        self._sessions = sessions
         self._authenticate = authenticate
         self._admission = admission
         self._connect = connect
@@ -107,10 +159,13 @@ class Bridge:
         self._admitted: str | None = None
         self._jobs: asyncio.Queue[Coroutine[None, None, None] | None] = asyncio.Queue()
         self._conversation: asyncio.Task[None] | None = None
+        self._conversations = 0
         self._workers: dict[str, asyncio.Task[None] | None] = {}
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._encodes = False
         self._input_ready = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._over = False
         self._said_all = asyncio.Event()
         self._answer_room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -124,16 +179,18 @@ class Bridge:
                 while job := await self._jobs.get():
                     tasks.create_task(job)
                 await self._part()
+                await self._forget()
                 raise _Over  # noqa: TRY301 (it is what ends the group)
         except* _Over:
             pass
         finally:
-            self.fail(GatewayError(ErrorCode.SERVER_INTERNAL))
+            self._perform(self.session.end(GatewayError(ErrorCode.SERVER_INTERNAL), self._clock()))
+            self._sessions.remove(self.session.id, self)
+            self._keep_no_more()
             self._discard_jobs()
             if self._timer:
                 self._timer.cancel()
-            if self._admitted is not None:
-                self._admission.leave(self._admitted)
+            self._leave()
 
     # ---- from the listener
 
@@ -174,25 +231,129 @@ class Bridge:
         """Note whether the connection takes more for now, or has enough on its way."""
         self._perform(self.session.hold(not writable, self._clock()))
 
-    def disconnected(self) -> None:
-        """Note that the socket is gone."""
-        self._perform(self.session.disconnected(self._clock()))
+    def disconnected(self, *, clean: bool = False) -> None:
+        """Note that the socket is gone; `clean`: the client has closed it."""
+        if self._connection is None:
+            return
+        self._connection = None
+        self._paused = False
+        self._begin_epoch()
+        self._perform(self.session.disconnected(self._clock(), clean=clean))
+        self._leave()
+        if self.session.state is not State.CLOSED:
+            self._sessions.waits(self)
+
+    def drain(self, time_left_s: float) -> None:
+        """Tell the client that its connection will be closed."""
+        self._perform(self.session.drain(time_left_s, self._clock()))
+
+    def abandon(self) -> None:
+        """Leave the session as it is: the node stops, and another one may go on with it."""
+        self._forgets = False
+        self.session.moved()
+        self._perform([])
+
+    def begin(self) -> None:
+        """Note that the session has begun here, or goes on here."""
+        self._sessions.add(self.session.id, self)
+        if self._shared:
+            self.session.saved_elsewhere = True
+            self._journal = self._shared
+            self._journal.add(self)
+
+    async def adopt(self, connection: Connection, visitor: Visitor) -> None:
+        """Go on over another connection of the client's; one that is still open is closed.
+
+        Raises:
+            GatewayError: the user has too many connections, or the node too many sessions.
+        """
+        if self._connection is None:
+            await self._admit(visitor.user_id)
+        now = self._clock()
+        self._dismiss(now)
+        self._begin_epoch()
+        self._connection = connection
+        self._paused = True  # as whoever waits to be let in
+        connection.serve(self)
+        self._perform(
+            self.session.attach(visitor.received, visitor.expires_at, new_token(), visitor.spent, now)
+        )
+
+    def _dismiss(self, now: float) -> None:
+        """Close the connection that another one takes the place of."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        for effect in self.session.replaced(now):
+            match effect:
+                case Send(message=message):
+                    connection.send(messages.encode(message))
+                case Close(code=code, reason=reason):
+                    connection.close(code, reason)
+                case _:
+                    pass
+        connection.serve(None)
+
+    # ---- from the journal
+
+    def mark(self) -> Callable[[], None]:
+        """Return what is to be called when the session is saved as it is now."""
+        return partial(self._saved, self._epoch, len(self._unsaved), self.session.mark())
+
+    def _saved(self, epoch: int, count: int, sequence: int | None) -> None:
+        if epoch == self._epoch:
+            for _ in range(min(count, len(self._unsaved))):
+                self._write(self._unsaved.popleft())
+        if acks := self.session.safe(sequence, self._clock()):
+            self._perform(acks)
+
+    def unsaved(self) -> None:
+        """Tell what waits although it could not be saved."""
+        while self._unsaved:
+            self._write(self._unsaved.popleft())
+
+    def evicted(self) -> None:
+        """End the session here: it goes on elsewhere."""
+        self._forgets = False
+        self._keep_no_more()
+        self._perform(self.session.evicted(self._clock()))
+
+    def _begin_epoch(self) -> None:
+        """Forget what waits to be told: who comes next is told all of it again."""
+        self._epoch += 1
+        self._unsaved.clear()
+
+    def _keep_no_more(self) -> None:
+        self._begin_epoch()
+        if self._journal:
+            self._journal.remove(self)
+            self._journal = None
+
+    async def _forget(self) -> None:
+        """Let the store forget a session that is over."""
+        if self._shared and self._forgets and self.session.user_id:
+            await self._shared.forget(self.session.id, self.fence)
 
     # ---- effects
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(message=message):
-                    self._connection.send(messages.encode(message))
-                case SendBinary(data=data):
-                    self._connection.send_binary(data)
+                case Send() | SendBinary() | Again() | Close():
+                    self._tell(effect)
                 case Verify(token=token):
                     self._jobs.put_nowait(self._verify(token))
+                case Find(request=request):
+                    self._jobs.put_nowait(self._find(request))
                 case Open(setup=setup):
                     if self._conversation:
                         self._conversation.cancel()
-                    self._jobs.put_nowait(self._converse(setup))
+                    self._conversations += 1
+                    self._jobs.put_nowait(self._converse(setup, self._conversations))
+                case HangUp():
+                    self._conversations += 1
+                    if self._conversation:
+                        self._conversation.cancel()
                 case Encode(piece=piece):
                     self._encode(piece)
                 case Run(call=call):
@@ -201,23 +362,59 @@ class Bridge:
                 case Abort(call_id=call_id):
                     if worker := self._workers.pop(call_id, None):
                         worker.cancel()
-                case Close(code=code, reason=reason):
-                    self._connection.close(code, reason)
-                    self._jobs.put_nowait(None)
+        if self._journal and (self.session.state is State.CLOSED or not self._journal.changed(self)):
+            self.unsaved()
         self._cut_if_unread()
         self._input_ready.set()
         self._regulate()
         self._arm()
+        if self.session.state is State.CLOSED and not self._over:
+            self._over = True
+            self._jobs.put_nowait(None)
+
+    def _tell(self, effect: Send | SendBinary | Again | Close) -> None:
+        """Tell the client: now, or when the session is saved."""
+        if self._journal:
+            self._unsaved.append(effect)
+        else:
+            self._write(effect)
+
+    def _write(self, effect: Send | SendBinary | Again | Close) -> None:
+        """Write to the client, if it is there."""
+        connection = self._connection
+        if connection is None:
+            return
+        match effect:
+            case Send(message=message, data=data):
+                connection.send(messages.encode(message) if data is None else data)
+            case SendBinary(data=data):
+                connection.send_binary(data)
+            case Again(frame=frame):
+                (connection.send_binary if frame.binary else connection.send)(frame.data)
+            case Close(code=code, reason=reason):
+                connection.close(code, reason)
+                if self.session.state is not State.CLOSED:
+                    connection.serve(None)
+                    self._connection = None
+                    self._leave()
+                    self._sessions.waits(self)
 
     def _cut_if_unread(self) -> None:
-        if self._connection.unread_bytes > MAX_UNREAD_BYTES and self.session.state is not State.CLOSED:
+        connection = self._connection
+        if (
+            connection
+            and connection.unread_bytes > MAX_UNREAD_BYTES
+            and self.session.state is not State.CLOSED
+        ):
             self.fail(GatewayError(ErrorCode.SESSION_CLIENT_SLOW))
 
     def _regulate(self) -> None:
         """Read either side only while what it sends has somewhere to go."""
         if not self.session.answer_full:
             self._answer_room.set()
-        full = self.session.uplink_full or self.session.state is State.AUTHENTICATING
+        if self._connection is None:
+            return
+        full = self.session.uplink_full or self.session.state is State.AUTHENTICATING or self.session.too_fast
         if full and not self._paused:
             self._paused = True
             self._connection.pause()
@@ -248,27 +445,78 @@ class Bridge:
     async def _verify(self, token: str) -> None:
         try:
             principal = await self._authenticate(token, self._clock())
-            if self._admitted is None:
-                self._admission.admit(principal.user_id)
-                self._admitted = principal.user_id
+            await self._admit(principal.user_id)
         except GatewayError as error:
             self._perform(self.session.refused(error, self._clock()))
             return
-        self._perform(self.session.authenticated(principal.user_id, principal.expires_at, self._clock()))
+        if self.session.state is State.AUTHENTICATING:
+            self.begin()
+        self._perform(
+            self.session.authenticated(principal.user_id, principal.expires_at, self._clock(), new_token())
+        )
+        self._take_held()
+
+    def _take_held(self) -> None:
+        """Take the frames that came while it was not known who sent them."""
         while self._held and self.session.state is not State.AUTHENTICATING:
             held, self._held = self._held, deque()
             for frame, binary in held:
                 self.receive(frame, binary=binary)
 
-    async def _converse(self, setup: Setup) -> None:
+    async def _find(self, request: Resume) -> None:
+        """Hand the connection over to the session that the client wants to resume."""
+        try:
+            principal = await self._authenticate(request.token, self._clock())
+            spent = digest(request.resume_token)
+            bridge = await self._sessions.find(request.session_id, principal.user_id, spent)
+            connection = self._connection
+            if connection is None:
+                return  # it is gone again; what it came with is still good
+            visitor = Visitor(principal.user_id, principal.expires_at, int(request.received), spent)
+            await bridge.adopt(connection, visitor)
+        except GatewayError as error:
+            self._perform(self.session.unfound(error, self._clock()))
+            self._take_held()
+            return
+        self._connection = None
+        self.session.moved()
+        for frame, binary in self._held:
+            bridge.receive(frame, binary=binary)
+        self._held.clear()
+        self._perform([])
+
+    async def _admit(self, user_id: str) -> None:
+        """Count the user's connection, on this node and on all."""
+        if self._admitted is not None:
+            return
+        self._admission.admit(user_id)
+        self._admitted = user_id
+        try:
+            if self._census:
+                await self._census.admit(user_id, self.session.id)
+        except GatewayError:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        if self._admitted is not None:
+            self._admission.leave(self._admitted)
+            if self._census:
+                self._census.leave(self._admitted, self.session.id)
+            self._admitted = None
+
+    async def _converse(self, setup: Setup, number: int) -> None:
+        if number != self._conversations:
+            return  # it was to be left, or made way for another, before it began
         last, self._conversation = self._conversation, asyncio.current_task()
         if last:
             last.cancel()
             await asyncio.wait([last])
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-                self._perform(self.session.opened(self._clock()))
+                self._perform(self.session.opened(self._clock(), stream.upstream))
                 tasks.create_task(self._feed(stream))
+                tasks.create_task(self._ask_after(stream))
                 async for event in stream:
                     self._perform(self.session.upstream(event, self._clock()))
                     while self.session.answer_full:
@@ -278,15 +526,45 @@ class Bridge:
         except* GatewayError as group:
             error = first_of(group)  # the reader and the writer of a broken stream raise alike
             assert isinstance(error, GatewayError)
-            self.fail(error)
+            if self._conversation is asyncio.current_task():
+                self._perform(self.session.lost(error, self._clock()))
+
+    async def _ask_after(self, stream: LiveStream) -> None:
+        """Find out what has arrived at the model, and that it is there at all."""
+        while True:
+            if not self.session.in_flight:
+                self._sent.clear()
+                try:
+                    async with asyncio.timeout(PING_IDLE_S):
+                        await self._sent.wait()
+                except TimeoutError:
+                    pass
+                await asyncio.sleep(PING_GATHERS_S)
+            given = self.session.given
+            asked_at = self._clock()
+            try:
+                async with asyncio.timeout(PING_TIMEOUT_S):
+                    await stream.ping()
+            except TimeoutError:
+                raise GatewayError(ErrorCode.UPSTREAM_LOST) from None
+            trip_s = self._clock() - asked_at
+            await asyncio.sleep(SETTLE_S)
+            self.session.arrived(given, self._clock(), trip_s)
+            self._input_ready.set()
+            if not self.session.behind:
+                await asyncio.sleep(PING_AFTER_S)
 
     async def _feed(self, stream: LiveStream) -> None:
         while True:
+            if self._journal:
+                await self._journal.fresh(self)
             while item := self.session.next_input(self._clock()):
                 self._said_all.clear()
+                self._sent.set()
                 await stream.send(item)
                 self._regulate()
             self._said_all.set()
+            self._arm()  # the model has so long to react to it
             self._input_ready.clear()
             await self._input_ready.wait()
 

@@ -18,12 +18,13 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 PREFIX: Final = "ANTIPHON_"
-SECRETS: Final = frozenset({"jwt_secret", "gemini_api_key", "tool_secret"})
+SECRETS: Final = frozenset({"jwt_secret", "gemini_api_key", "tool_secret", "valkey_url"})
 """Settings that have no flag (a process list would show them) and are never printed."""
 FOREIGN: Final = frozenset({"ANTIPHON_BRAIN_KEY", "ANTIPHON_CONFIG", "ANTIPHON_TOKEN", "ANTIPHON_URL"})
 """Variables of ours that are no setting of the server."""
 
 Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -48,6 +49,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "grpc", "websocket"],
         Meta(description="what Gemini is spoken to over; auto: gRPC, or the WebSocket where there is none"),
     ] = "auto"
+    fallback: Annotated[
+        Literal["none", "local"],
+        Meta(description="what answers while the upstream cannot be reached; local: the embedded engine"),
+    ] = "none"
     vertex_project: Annotated[str | None, Meta(description="the Google Cloud project of Vertex AI")] = None
     vertex_location: Annotated[str, Meta(description="where Vertex AI serves it")] = "us-central1"
     model: Annotated[str, Meta(description="the Gemini model that answers")] = "gemini-3.8-live"
@@ -89,6 +94,26 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     uplink_buffer_s: Annotated[Positive, Meta(description="seconds of audio that may wait for the model")] = (
         10.0
     )
+    audio_speed: Annotated[
+        Positive, Meta(description="how many times faster than real time a client may send audio")
+    ] = 4.0
+    resume_window_s: Annotated[
+        NotNegative, Meta(description="seconds a session waits for a client that is gone; 0: not at all")
+    ] = 120.0
+    mute_timeout_s: Annotated[
+        Positive,
+        Meta(description="seconds a model may leave a turn unanswered before its connection is renewed"),
+    ] = 12.0
+    connection_age_s: Annotated[
+        Positive, Meta(description="seconds after which a connection to the model is renewed")
+    ] = 570.0
+    valkey_url: Annotated[
+        str | None,
+        Meta(description="Valkey or Redis that the nodes share, like valkey://10.0.0.5:6379; none: one node"),
+    ] = None
+    drain_s: Annotated[
+        NotNegative, Meta(description="seconds that connections have when the node is told to stop (SIGTERM)")
+    ] = 20.0
     setup_timeout_s: Annotated[Positive, Meta(description="seconds the model has to answer a set-up")] = 5.0
     jwt_secret: Annotated[str | None, Meta(description="secret of HS256 tokens, at least 32 bytes")] = None
     jwt_public_key: Annotated[Path | None, Meta(description="PEM file of a public key")] = None

@@ -37,10 +37,14 @@ class ErrorCode(StrEnum):
     AUDIO_SEQUENCE_GAP = "AUDIO_SEQUENCE_GAP"
     AUDIO_STREAM_ACTIVE = "AUDIO_STREAM_ACTIVE"
     AUDIO_STREAM_INACTIVE = "AUDIO_STREAM_INACTIVE"
+    AUDIO_TOO_FAST = "AUDIO_TOO_FAST"
     AUDIO_UNSUPPORTED = "AUDIO_UNSUPPORTED"
     SESSION_CLIENT_SLOW = "SESSION_CLIENT_SLOW"
     SESSION_IDLE = "SESSION_IDLE"
     SESSION_MAX_DURATION = "SESSION_MAX_DURATION"
+    SESSION_RESUME_REFUSED = "SESSION_RESUME_REFUSED"
+    SESSION_RESUME_UNAVAILABLE = "SESSION_RESUME_UNAVAILABLE"
+    SESSION_TAKEN_OVER = "SESSION_TAKEN_OVER"
     QUOTA_CONNECTIONS = "QUOTA_CONNECTIONS"
     TOOL_CALL_UNKNOWN = "TOOL_CALL_UNKNOWN"
     TOOL_RESULT_LATE = "TOOL_RESULT_LATE"
@@ -57,6 +61,7 @@ class ErrorCode(StrEnum):
     SERVER_AT_CAPACITY = "SERVER_AT_CAPACITY"
     SERVER_DRAINING = "SERVER_DRAINING"
     SERVER_INTERNAL = "SERVER_INTERNAL"
+    SERVER_STOPPING = "SERVER_STOPPING"
 
 
 class Disposition(NamedTuple):
@@ -113,12 +118,24 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.AUDIO_STREAM_INACTIVE: Disposition(
         None, False, "No audio stream is open; send audio_stream_start first."
     ),
+    C.AUDIO_TOO_FAST: Disposition(
+        None, False, "The audio comes faster than four times real time; it is read more slowly for now."
+    ),
     C.AUDIO_UNSUPPORTED: Disposition(
         None, False, "This kind of audio is not supported; the stream was ended."
     ),
     C.SESSION_CLIENT_SLOW: Disposition(4413, True, "The client reads too slowly; reconnect."),
     C.SESSION_IDLE: Disposition(4408, True, "The session was idle for too long; reconnect when needed."),
     C.SESSION_MAX_DURATION: Disposition(4441, True, "The session reached its longest duration; start anew."),
+    C.SESSION_RESUME_REFUSED: Disposition(
+        None,
+        False,
+        "This session cannot be resumed: it is over, or the token is spent. Send auth to begin anew.",
+    ),
+    C.SESSION_RESUME_UNAVAILABLE: Disposition(
+        1013, True, "Sessions cannot be resumed at the moment; try again shortly."
+    ),
+    C.SESSION_TAKEN_OVER: Disposition(4409, False, "The session goes on over another connection."),
     C.QUOTA_CONNECTIONS: Disposition(4429, True, "This user has too many connections; close one or wait."),
     C.TOOL_CALL_UNKNOWN: Disposition(None, False, "There is no tool call of this id."),
     C.TOOL_RESULT_LATE: Disposition(
@@ -141,6 +158,7 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.SERVER_AT_CAPACITY: Disposition(1013, True, "This server is full; try again later."),
     C.SERVER_DRAINING: Disposition(1001, True, "This server is stopping; reconnect."),
     C.SERVER_INTERNAL: Disposition(1011, True, "Something went wrong in the server; reconnect."),
+    C.SERVER_STOPPING: Disposition(1013, True, "This server is stopping; connect again, to another one."),
 }
 del C
 

@@ -17,12 +17,14 @@ from antiphon.messages import LANGUAGE_PATTERN, WHOLE, Message, Number, StreamFo
 SUBPROTOCOL: Final = "antiphon.v1"
 
 FEATURES: Final = (
+    "audio_ack",
     "binary_audio",
     "interrupt",
     "output_formats",
     "ping",
     "playback_mark",
     "push_to_talk",
+    "resume",
     "tools",
     "transcript",
     "usage",
@@ -36,6 +38,8 @@ MAX_LIST: Final = 64
 ResponseStatus = Literal["completed", "interrupted", "failed"]
 FlushReason = Literal["interrupted", "activity", "client", "superseded"]
 CancelReason = Literal["cancelled", "deadline", "session"]
+RotationReason = Literal["go_away", "max_duration", "lost", "mute", "refused", "fallback", "recovered"]
+GoAwayReason = Literal["drain", "max_duration", "token", "idle"]
 
 _Name = Annotated[str, Meta(max_length=128)]
 _Names = Annotated[tuple[_Name, ...], Meta(max_length=MAX_LIST)]
@@ -59,6 +63,22 @@ class ClientHello(ClientExtension, tag="client_hello", frozen=True, kw_only=True
     output_formats: _Names | UnsetType = UNSET
     binary_audio: bool | UnsetType = UNSET
     playback_buffer_ms: _Milliseconds | UnsetType = UNSET
+
+
+class Resume(ClientExtension, tag="resume", frozen=True, kw_only=True):
+    """Go on with a session whose connection is lost: the first message, in place of auth.
+
+    `resumeToken` is the last that the session gave, good once. `received` counts the messages of the server
+    that this client has had in the session, on all its connections, pong and resumed apart.
+    """
+
+    token: str
+    session_id: _Name
+    resume_token: _Name
+    received: Annotated[float, Meta(ge=0, le=2**53), WHOLE]
+
+    def __repr__(self) -> str:
+        return f"Resume(session_id={self.session_id!r}, received={self.received})"
 
 
 class Ping(ClientExtension, tag="ping", frozen=True, kw_only=True):
@@ -124,6 +144,7 @@ ClientMessage = (
     | messages.AudioStreamEnd
     | messages.Command
     | ClientHello
+    | Resume
     | Ping
     | Pong
     | ActivityStart
@@ -150,10 +171,14 @@ class SessionLimits(Struct, frozen=True, kw_only=True, rename="camel"):
     uplink_buffer_ms: int
     idle_ms: int
     session_ms: int
+    resume_ms: int
 
 
 class SessionInfo(ServerExtension, tag="session_info", frozen=True, kw_only=True):
-    """Follows every auth_success. Something comes from the server at least every `heartbeatMs`."""
+    """Follows every auth_success. Something comes from the server at least every `heartbeatMs`.
+
+    `resumeToken` is missing where the session cannot be resumed.
+    """
 
     protocol: str
     features: tuple[str, ...]
@@ -162,6 +187,66 @@ class SessionInfo(ServerExtension, tag="session_info", frozen=True, kw_only=True
     limits: SessionLimits
     heartbeat_ms: int
     token_expires_at: int | UnsetType = UNSET
+    resume_token: str | UnsetType = UNSET
+
+
+class Resumed(ServerExtension, tag="resumed", frozen=True, kw_only=True):
+    """The session goes on, on this connection; `replayed` messages follow that had not come.
+
+    The client sends its audio on from `nextSequence`, or better, all its messages after the first `received`
+    (auth, resume, ping and pong apart). `lossy` says that something could not be kept: messages that had not
+    come are gone.
+    """
+
+    session_id: str
+    resume_token: str
+    next_sequence: int
+    replayed: int
+    lossy: bool
+    received: int
+
+
+class AudioAck(ServerExtension, tag="audio_ack", frozen=True, kw_only=True):
+    """The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now."""
+
+    sequence: int
+    window_ms: int
+
+
+class SessionRotating(ServerExtension, tag="session_rotating", frozen=True, kw_only=True):
+    """The connection to the model is being renewed; what is said meanwhile waits for the new one.
+
+    `contextRestored` says whether the model is to remember the conversation by itself, `gapMs` for how long
+    it has not heard already, `lostAudioMs` what it will never hear.
+    """
+
+    reason: RotationReason
+    context_restored: bool
+    gap_ms: int
+    lost_audio_ms: int
+
+
+class SessionRotated(ServerExtension, tag="session_rotated", frozen=True, kw_only=True):
+    """The model hears again, after `gapMs`.
+
+    Without `contextRestored` it was told the transcript of the conversation. It missed `lostAudioMs` of what
+    was said, and hears `replayedAudioMs` that it may have heard before. `upstream` is `fallback` while the
+    embedded engine stands in for the model.
+    """
+
+    reason: RotationReason
+    context_restored: bool
+    gap_ms: int
+    lost_audio_ms: int
+    replayed_audio_ms: int
+    upstream: Literal["primary", "fallback"]
+
+
+class GoAway(ServerExtension, tag="go_away", frozen=True, kw_only=True):
+    """The connection ends in `timeLeftMs`: finish, or resume elsewhere."""
+
+    time_left_ms: int
+    reason: GoAwayReason
 
 
 class ServerPing(ServerExtension, tag="ping", frozen=True, kw_only=True):
@@ -259,6 +344,11 @@ class UsageUpdate(ServerExtension, tag="usage", frozen=True, kw_only=True):
 
 Extension = (
     SessionInfo
+    | Resumed
+    | AudioAck
+    | SessionRotating
+    | SessionRotated
+    | GoAway
     | ServerPing
     | ServerPong
     | SpeechStarted
@@ -299,6 +389,8 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
             messages.require_shallow(context, "context")
         case ToolResult(result=result):
             messages.require_shallow(result, "result")
+        case Resume(received=received):
+            messages.require_integer(received, "$.received")
         case _:
             pass
     return message

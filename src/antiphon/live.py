@@ -34,11 +34,19 @@ class Function(Struct, frozen=True):
     parameters: dict[str, Parameter] = {}
 
 
+class Turn(Struct, frozen=True):
+    """Something said in a conversation."""
+
+    role: Literal["user", "model"]
+    text: str
+
+
 class Setup(Struct, frozen=True):
     """What a conversation is opened with.
 
-    `language` is a BCP 47 tag; `handle` resumes an earlier conversation. With `push_to_talk` the model
-    does not detect speech by itself: `ActivityStart` and `ActivityEnd` enclose what the user says.
+    `language` is a BCP 47 tag; `handle` resumes an earlier conversation, and `history` tells a new one what
+    was said in it. With `push_to_talk` the model does not detect speech by itself: `ActivityStart` and
+    `ActivityEnd` enclose what the user says.
     """
 
     language: str
@@ -46,6 +54,7 @@ class Setup(Struct, frozen=True):
     functions: tuple[Function, ...] = ()
     handle: str | None = None
     push_to_talk: bool = False
+    history: tuple[Turn, ...] = ()
 
 
 # ---- towards the model
@@ -86,6 +95,10 @@ class ToolResult(Struct, frozen=True):
     call_id: str
     name: str
     result: dict[str, Any]
+
+    def told(self) -> Text:
+        """Return what a model is told that knows nothing of the call."""
+        return Text(f"The result of the function {self.name} is {self.result}.")
 
 
 LiveInput = Audio | AudioEnd | ActivityStart | ActivityEnd | Interrupt | Text | ToolResult
@@ -157,9 +170,11 @@ class Cancelled(Struct, frozen=True):
 
 
 class GoingAway(Struct, frozen=True):
-    """The model's server will end the connection in `time_left_s` seconds."""
+    """The connection is to be renewed within `time_left_s` seconds: its end was announced, or a better one is
+    to be had again (`recovered`)."""
 
     time_left_s: float
+    reason: Literal["go_away", "recovered"] = "go_away"
 
 
 class HandleChanged(Struct, frozen=True):
@@ -192,13 +207,27 @@ LiveEvent = (
 )
 
 
+Upstream = Literal["primary", "fallback"]
+"""Who answers: the model that is meant, or the embedded engine in its place."""
+
+
 class LiveStream(Protocol):
     """One open conversation with the model. Iteration ends when the model ends it.
 
-    Both ways raise `GatewayError` with an `UPSTREAM_*` code when the conversation breaks.
+    All of it raises `GatewayError` with an `UPSTREAM_*` code when the conversation breaks.
     """
 
+    @property
+    def upstream(self) -> Upstream: ...
+
     async def send(self, item: LiveInput) -> None: ...
+
+    async def ping(self) -> None:
+        """Return once the other end has answered something that was asked after all that was sent.
+
+        So that has arrived at the model's machine; whether the model has it is not told. Not cancelling it
+        is no duty; a caller bounds how long it may take.
+        """
 
     def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
 

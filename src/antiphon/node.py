@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import signal
 import ssl
 import time
@@ -12,20 +11,24 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
+from msgspec.structs import replace
+
 from antiphon import development
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
-from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
 from antiphon.config import Config, ConfigError
 from antiphon.engine.brain import BUILTIN, base_url
 from antiphon.errors import GatewayError, first_of
+from antiphon.fallback import Fallback
 from antiphon.gemini.client import Gemini
+from antiphon.host import Host, Shared
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
-from antiphon.live import Setup
+from antiphon.live import Connect, Setup
 from antiphon.local import EngineProcess
 from antiphon.server import About, Server
-from antiphon.session.machine import Limits, Session
+from antiphon.session.machine import Limits
+from antiphon.store import StoreAway, StoreMisconfigured
 from antiphon.tools import commands
 from antiphon.tools.commands import Commands
 from antiphon.tools.toolbox import Toolbox, ToolboxError
@@ -36,6 +39,7 @@ from antiphon.upstreams import (
     public_upstream,
     resolve_upstream,
 )
+from antiphon.valkey_store import ValkeyStore
 
 DEVELOPMENT_USER: Final = "developer"
 DEVELOPMENT_TOKEN_TTL_S: Final = 12 * 3600
@@ -64,34 +68,45 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         idle_timeout_s=config.idle_timeout_s,
         max_duration_s=config.max_session_s,
         uplink_s=config.uplink_buffer_s,
+        resume_s=config.resume_window_s,
+        mute_s=config.mute_timeout_s,
+        connection_s=config.connection_age_s,
+        audio_speed=config.audio_speed,
     )
-    admission = Admission(config.max_sessions, config.max_connections_per_user)
     clock = epoch_clock()
     tls = _tls(config)
+    store = _store(config)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(verifier.aclose)
         stack.push_async_callback(toolbox.aclose)
         stopping = stack.enter_context(_signals())
-        gemini, ready = await stack.enter_async_context(upstream(config))
-
-        def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
-            session_id = secrets.token_urlsafe(18)
-            return Bridge(
-                Session(session_id, setup, limits, clock(), extended=extended, tools=configured.tools),
-                connection,
-                authenticate=verifier.verify,
-                admission=admission,
-                connect=gemini.connect,
-                toolbox=toolbox,
-                clock=clock,
+        if store:
+            stack.push_async_callback(store.aclose)
+            await _check(store)
+        connect, ready = await stack.enter_async_context(answering(config, setup))
+        host = Host(
+            Shared(
+                setup,
+                limits,
+                configured.tools,
+                verifier.verify,
+                Admission(config.max_sessions, config.max_connections_per_user),
+                connect,
+                toolbox,
+                clock,
+                store,
+                config.max_connections_per_user,
+                config.max_sessions,
             )
-
+        )
+        await stack.enter_async_context(host.running())
         server = Server(
-            make_bridge,
+            host.bridge,
             ready=ready,
             about=About(public_upstream(config)),
             origins=frozenset(config.origins),
             max_connections=config.max_sessions + UNAUTHENTICATED_CONNECTIONS,
+            end_sessions=host.sessions.abandon,
         )
         try:
             port = await server.start(config.host, config.port, tls)
@@ -106,8 +121,31 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         if await _until_ready(ready, stopping):
             announce(_invitation(url, secret, config))
             await stopping.wait()
-        announce("Stopping.")
-        server.drain()
+        drain_s = config.drain_s if stopping.orderly else 0.0
+        grace = f"; connections have {drain_s:g} s" if drain_s and server.connections else ""
+        announce(f"Stopping{grace}.")
+        await server.drain(drain_s)
+        await host.flush()
+
+
+@asynccontextmanager
+async def answering(config: Config, setup: Setup) -> AsyncIterator[tuple[Connect, Callable[[], bool]]]:
+    """Run what answers: the configured upstream, and the engine that stands in for it where that is wanted.
+
+    Yields what opens conversations, and whether any can be had.
+    """
+    async with AsyncExitStack() as stack:
+        gemini, ready = await stack.enter_async_context(upstream(config))
+        if config.fallback == "none" or resolve_upstream(config) == "local":
+            yield gemini.connect, ready
+            return
+        stand_in = replace(config, upstream="local", upstream_transport="auto")
+        engine, engine_ready = await stack.enter_async_context(upstream(stand_in))
+        fallback = Fallback(gemini.connect, engine.connect, setup)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        watch = tasks.create_task(fallback.watch())
+        stack.callback(watch.cancel)
+        yield fallback.connect, lambda: ready() or engine_ready()
 
 
 @asynccontextmanager
@@ -139,6 +177,23 @@ async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], b
                 await gemini.aclose()
     except BaseExceptionGroup as group:
         raise first_of(group) from None
+
+
+def _store(config: Config) -> ValkeyStore | None:
+    try:
+        return ValkeyStore(config.valkey_url) if config.valkey_url else None
+    except StoreMisconfigured as error:
+        raise ConfigError(str(error)) from error
+
+
+async def _check(store: ValkeyStore) -> None:
+    """See that the store takes what it is asked; one that is away is waited for while sessions are served."""
+    try:
+        await store.ping()
+    except StoreMisconfigured as error:
+        raise ConfigError(str(error)) from error
+    except StoreAway as error:
+        _log.warning("The session store is away (%s); no session survives this node until it is there", error)
 
 
 def _engine(config: Config) -> EngineProcess:
@@ -218,21 +273,28 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     return context
 
 
+class Stopping(asyncio.Event):
+    """Set when the node is to stop; `orderly`: by SIGTERM, with time for its clients to go."""
+
+    orderly = False
+
+
 @contextmanager
-def _signals() -> Iterator[asyncio.Event]:
+def _signals() -> Iterator[Stopping]:
     """Set the event at the first SIGTERM or SIGINT; a second one ends the process at once."""
-    stopping = asyncio.Event()
+    stopping = Stopping()
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
+        stopping.orderly = number is signal.SIGTERM
         stopping.set()
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
 
     for number in numbers:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     try:
         yield stopping
     finally:

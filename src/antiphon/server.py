@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 import ssl
 import time
@@ -37,6 +38,14 @@ from antiphon.messages import MAX_MESSAGE_BYTES
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 10.0
+PING_AFTER_S: Final = 7.0
+"""A client that has sent nothing for so long is pinged, by WebSocket's own ping, which all clients answer."""
+GONE_AFTER_S: Final = 17.0
+"""A client of which nothing has come for so long, not even a pong, is gone."""
+DRAIN_NOTICE_S: Final = 1.0
+"""A balancer takes so long to see that a node drains; no connection is closed before."""
+DRAIN_SPREAD: Final = 0.6
+"""The part of the rest of the time in which connections are closed, at moments drawn by chance."""
 TURN_BYTES: Final = 8 * 1024
 """How much of one client is parsed before the others have their turn: at worst 10 ms, of empty frames.
 
@@ -103,13 +112,17 @@ class Server:
         about: About,
         origins: frozenset[str] = frozenset(),
         max_connections: int = 2000,
+        end_sessions: Callable[[], None] = lambda: None,
     ) -> None:
         self.draining = False
+        self._drain_by = 0.0
         self._make_bridge = make_bridge
         self._ready = ready
         self._about = msgspec.json.encode(about)
         self._origins = origins
         self._max_connections = max_connections
+        self._end_sessions = end_sessions
+        self._sockets = 0
         self._clients: set[_Client] = set()
         self._bridges: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -137,17 +150,38 @@ class Server:
         )
         return int(self._listener.sockets[0].getsockname()[1])
 
-    def drain(self) -> None:
-        """Take no new session from now on; `/readyz` says so."""
+    @property
+    def drain_left_s(self) -> float:
+        """How long the connections that are open still have."""
+        return max(0.0, self._drain_by - time.monotonic())
+
+    async def drain(self, duration_s: float) -> None:
+        """Take no new client from now on, and let those who are here go, within the time.
+
+        `/readyz` says so, clients are told at once, and their connections are closed at moments drawn by
+        chance, so that they do not all come back together. Returns when nobody is here, or the time is over.
+        """
         self.draining = True
+        self._drain_by = time.monotonic() + duration_s
+        notice_s = min(DRAIN_NOTICE_S, duration_s / 4)
+        for client in list(self._clients):
+            client.announce_drain(duration_s, notice_s, (duration_s - notice_s) * DRAIN_SPREAD)
+        try:
+            async with asyncio.timeout(duration_s):
+                while self._clients:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
 
     async def stop(self) -> None:
-        """Tell every client, close every connection, and wait until all is gone."""
-        self.drain()
+        """Tell every client, close every connection, end every session, and wait until all is gone."""
+        self.draining = True
         if self._listener:
             self._listener.close()
         for client in list(self._clients):
             client.drain()
+        self._end_sessions()
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._deserted()
@@ -199,6 +233,7 @@ class Server:
 
     def left(self, client: _Client) -> None:
         self._clients.discard(client)
+        self._sockets -= client.is_websocket
         self._changed.set()
 
     def bridge(self, client: _Client, *, extended: bool) -> Bridge:
@@ -207,8 +242,9 @@ class Server:
         Raises:
             GatewayError: SERVER_AT_CAPACITY.
         """
-        if len(self._bridges) >= self._max_connections:
+        if self._sockets >= self._max_connections:
             raise GatewayError(ErrorCode.SERVER_AT_CAPACITY, retryAfterMs=RETRY_AFTER_MS)
+        self._sockets += 1
         bridge = self._make_bridge(client, extended=extended)
         task = asyncio.get_running_loop().create_task(bridge.run())
         self._bridges.add(task)
@@ -231,6 +267,11 @@ class _Client(asyncio.Protocol):
         self._server = server
         self._ws = _WebSocket(self)
         self._bridge: Bridge | None = None
+        self.is_websocket = False
+        self._heard_at = 0.0
+        self._pinged = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._leave: asyncio.TimerHandle | None = None
         self._message: bytearray | None = None
         self._message_is_binary = False
         self._unparsed: bytes | memoryview = b""
@@ -267,9 +308,20 @@ class _Client(asyncio.Protocol):
 
     def resume(self) -> None:
         self._paused = False
+        self._heard_at = time.monotonic()
         self._regulate()
 
+    def serve(self, bridge: Bridge | None) -> None:
+        self._bridge = bridge
+
     # ---- what the server sees
+
+    def announce_drain(self, time_left_s: float, notice_s: float, spread_s: float) -> None:
+        """Tell the client how long it has, and let it go at some moment before."""
+        delay_s = notice_s + random.random() * spread_s  # noqa: S311 (no secret)
+        self._leave = asyncio.get_running_loop().call_later(delay_s, self.drain)
+        if self._bridge:
+            self._bridge.drain(time_left_s)
 
     def drain(self) -> None:
         if self._bridge:
@@ -292,6 +344,8 @@ class _Client(asyncio.Protocol):
         self._give_up_after(HANDSHAKE_TIMEOUT_S)
 
     def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        self._pinged = False
         self._unparsed = data if not self._unparsed else b"".join((self._unparsed, data))
         if self._turn is None:
             self._parse()
@@ -309,18 +363,37 @@ class _Client(asyncio.Protocol):
             self._turn.cancel()
         self._ws.receive_eof()
         self.handle_events()
-        if self._bridge:
-            self._bridge.disconnected()
+        self._gone()
         if self._timer is None:
             self._give_up_after(CLOSE_TIMEOUT_S)  # what is still to be written may find no reader
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for handle in (self._timer, self._turn):
+        for handle in (self._timer, self._turn, self._watch, self._leave):
             if handle:
                 handle.cancel()
-        if self._bridge:
-            self._bridge.disconnected()
+        self._gone()
         self._server.left(self)
+
+    def _gone(self) -> None:
+        bridge, self._bridge = self._bridge, None
+        if bridge:
+            bridge.disconnected(clean=self._ws.close_rcvd is not None)
+
+    # ---- whether the client is there
+
+    def _look_after(self) -> None:
+        """Ping a client that is silent, and drop one of which nothing comes although it is read."""
+        loop = asyncio.get_running_loop()
+        silent_s = 0.0 if self._paused or self._unparsed else time.monotonic() - self._heard_at
+        if silent_s >= GONE_AFTER_S:
+            self._transport.abort()
+            return
+        if silent_s >= PING_AFTER_S and not self._pinged and self._ws.state is State.OPEN:
+            self._pinged = True
+            self._ws.send_ping(b"")
+            self._flush()
+        wait_s = (GONE_AFTER_S if self._pinged else PING_AFTER_S) - silent_s
+        self._watch = loop.call_later(max(0.1, wait_s), self._look_after)
 
     # ---- reading, by turns
 
@@ -354,8 +427,9 @@ class _Client(asyncio.Protocol):
         if path != "/ws":
             status, content_type, body = self._server.answer(request.method, path)
             self._respond(status, content_type, body, with_body=request.method != "HEAD")
-        elif self._server.draining:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.SERVER_DRAINING)
+        elif self._server.draining and _is_forwarded(headers):
+            # A balancer can try another node; a client that is here itself is told in its own language.
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.SERVER_STOPPING)
         elif not self._server.origin_allowed(_field(headers, "Origin"), _field(headers, "Host")):
             self._refuse(HTTPStatus.FORBIDDEN, ErrorCode.AUTH_ORIGIN_REFUSED)
         else:
@@ -384,7 +458,12 @@ class _Client(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         try:
+            if self._server.draining:
+                raise GatewayError(ErrorCode.SERVER_STOPPING)  # noqa: TRY301 (as if it were full)
             self._bridge = self._server.bridge(self, extended=self._ws.subprotocol == SUBPROTOCOL)
+            self.is_websocket = True
+            self._heard_at = time.monotonic()
+            self._look_after()
         except GatewayError as error:
             self.send(messages.encode(messages.error_message(error, int(time.time() * 1000))))
             self.close(DISPOSITIONS[error.code].close or CloseCode.INTERNAL_ERROR, error.code)
@@ -469,6 +548,11 @@ def _field(headers: Headers, name: str) -> str | None:
     """Return a header's value, several being one list (RFC 9110, section 5.2); None where it is missing."""
     values = headers.get_all(name)
     return ", ".join(values) if values else None
+
+
+def _is_forwarded(headers: Headers) -> bool:
+    """Whether a balancer stands in between that says so."""
+    return any(name in headers for name in ("X-Forwarded-For", "Forwarded", "Via"))
 
 
 def _authority(url: str) -> tuple[str, int | None] | None:

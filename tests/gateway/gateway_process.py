@@ -12,7 +12,6 @@ import asyncio
 import ctypes
 import gc
 import json
-import secrets
 import sys
 
 import psutil
@@ -20,12 +19,12 @@ import psutil
 from antiphon import event_loop
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier
-from antiphon.bridge import Bridge, Connection
 from antiphon.clock import epoch_clock
 from antiphon.gemini.client import Gemini, Upstream
+from antiphon.host import Host, Shared
 from antiphon.live import Setup
 from antiphon.server import About, Server
-from antiphon.session import Limits, Session
+from antiphon.session import Limits
 from antiphon.tools import commands
 from antiphon.tools.toolbox import Toolbox
 
@@ -34,23 +33,16 @@ SECRET = "a secret of these test processes, long enough for HS256"
 
 async def main(target: str) -> None:
     clock = epoch_clock()
-    setup = Setup("en-US", "", commands.load())
     verifier = TokenVerifier(AuthConfig(secret=SECRET))
     admission = Admission(1000, 1000)
     gemini = Gemini(Upstream(target, tls=False))
 
-    def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
-        return Bridge(
-            Session(secrets.token_urlsafe(18), setup, Limits(), clock(), extended=extended),
-            connection,
-            authenticate=verifier.verify,
-            admission=admission,
-            connect=gemini.connect,
-            toolbox=Toolbox({}),
-            clock=clock,
-        )
-
-    server = Server(make_bridge, ready=lambda: gemini.ready, about=About("a fake"))
+    setup = Setup("en-US", "", commands.load())
+    limits = Limits(audio_speed=float("inf"))
+    host = Host(Shared(setup, limits, {}, verifier.verify, admission, gemini.connect, Toolbox({}), clock))
+    server = Server(
+        host.bridge, ready=lambda: gemini.ready, about=About("a fake"), end_sessions=host.sessions.abandon
+    )
     async with asyncio.TaskGroup() as tasks:
         watch = tasks.create_task(gemini.watch())
         print(await server.start("127.0.0.1", 0), flush=True)

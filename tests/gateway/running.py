@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,11 +16,14 @@ from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.bridge import Authenticate, Bridge, Connection
 from antiphon.clock import Clock, epoch_clock
+from antiphon.fallback import Fallback
 from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.upstream import TransportName
+from antiphon.host import Host, Shared
 from antiphon.live import Setup
 from antiphon.server import About, Server
-from antiphon.session import Limits, Session
+from antiphon.session import Limits
+from antiphon.store import SessionStore
 from antiphon.tools import commands
 from antiphon.tools.commands import Commands
 from antiphon.tools.toolbox import Toolbox
@@ -37,8 +39,15 @@ class Gateway:
     """A running gateway, its parts in reach."""
 
     def __init__(
-        self, server: Server, port: int, gemini: Gemini, upstream: FakeGemini, admission: Admission
+        self,
+        server: Server,
+        port: int,
+        gemini: Gemini,
+        upstream: FakeGemini,
+        admission: Admission,
+        host: Host,
     ) -> None:
+        self.host = host
         self.server = server
         self.port = port
         self.gemini = gemini
@@ -67,6 +76,9 @@ async def running_gateway(
     *,
     max_streams: int | None = None,
     limits: Limits | None = None,
+    audio_speed: float = float("inf"),
+    store: SessionStore | None = None,
+    stand_in: Script | None = None,
     max_sessions: int = 1000,
     per_user: int = 1000,
     origins: frozenset[str] = frozenset(),
@@ -79,7 +91,9 @@ async def running_gateway(
     transport: TransportName | None = None,
     **upstream: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway; when it has stopped, nothing of it may be left and nothing may have gone wrong in it."""
+    """Run a gateway that takes audio as fast as it comes, where nothing else is said; when it has stopped,
+    nothing of it may be left and nothing may have gone wrong in it.
+    """
     clock = clock or epoch_clock()
     configured = configured or commands.load_all()
     setup = Setup("en-US", "", configured.functions)
@@ -103,24 +117,33 @@ async def running_gateway(
             watch = tasks.create_task(gemini.watch())
             stack.callback(watch.cancel)
 
-            def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
-                session_id = secrets.token_urlsafe(18)
-                bridge = Bridge(
-                    Session(
-                        session_id,
-                        setup,
-                        limits or Limits(),
-                        clock(),
-                        extended=extended,
-                        tools=configured.tools,
-                    ),
-                    connection,
-                    authenticate=authenticate or verifier.verify,
-                    admission=admission,
-                    connect=gemini.connect,
-                    toolbox=toolbox,
-                    clock=clock,
+            connect = gemini.connect
+            if stand_in:
+                second = await stack.enter_async_context(fake_gemini(stand_in))
+                local = Gemini(Upstream(second.target, tls=False))
+                stack.push_async_callback(local.aclose)
+                fallback = Fallback(gemini.connect, local.connect, setup)
+                connect = fallback.connect
+                probe = tasks.create_task(fallback.watch())
+                stack.callback(probe.cancel)
+            host = Host(
+                Shared(
+                    setup,
+                    replace(limits or Limits(), audio_speed=audio_speed),
+                    configured.tools,
+                    authenticate or verifier.verify,
+                    admission,
+                    connect,
+                    toolbox,
+                    clock,
+                    store,
+                    per_user,
                 )
+            )
+            await stack.enter_async_context(host.running())
+
+            def make_bridge(connection: Connection, *, extended: bool) -> Bridge:
+                bridge = host.bridge(connection, extended=extended)
                 gateway.bridges.append(bridge)
                 gateway.connections.append(connection)
                 return bridge
@@ -131,9 +154,10 @@ async def running_gateway(
                 about=About("a fake"),
                 origins=origins,
                 max_connections=max_connections,
+                end_sessions=host.sessions.abandon,
             )
             port = await server.start("127.0.0.1", 0, tls)
-            gateway = Gateway(server, port, gemini, model, admission)
+            gateway = Gateway(server, port, gemini, model, admission, host)
             before = asyncio.all_tasks()
             stack.push_async_callback(_all_gone, gateway, before)
             stack.push_async_callback(server.stop)

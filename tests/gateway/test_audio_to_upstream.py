@@ -12,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from antiphon.session import Limits
+from antiphon import bridge
+from antiphon.session import Limits, uplink
 from fake_gemini import Conversation
 from gateway.raw_socket import TEXT, RawSocket, frame, raw_socket
 from gateway.running import Gateway, running_gateway
@@ -45,6 +46,13 @@ def cuts(size: int, chunk_bytes: int | str) -> Iterator[slice]:
         step = chunk_bytes if isinstance(chunk_bytes, int) else length
         yield slice(at, at + step)
         at += step
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take audio faster than any client sends it: much may be on its way, and is heard as it arrives."""
+    monkeypatch.setattr(bridge, "SETTLE_S", 0.0)
+    monkeypatch.setattr(uplink, "IN_FLIGHT_S", 10.0)
 
 
 async def heard(gateway: Gateway, streams: int = 1) -> bytes:

@@ -1,4 +1,4 @@
-"""A model that fails, at every point: always an error, a clean end, and a next session that works."""
+"""A model that fails, at every point: the conversation goes on, or ends with a word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+from websockets.exceptions import ConnectionClosed
 
 from antiphon.session import Limits
 from fake_gemini import Conversation, Script, attentive
@@ -48,6 +49,8 @@ RETRIED = (
     Code.DATA_LOSS,
 )
 """What is tried again during set-up."""
+
+REFUSED = [code for code, (name, _) in STATUSES.items() if name == "UPSTREAM_REFUSED"]
 
 Point = Callable[[Conversation], Awaitable[None]]
 
@@ -114,14 +117,57 @@ async def speaks(talker: Talker) -> None:
 @pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("code", STATUSES, ids=lambda code: str(code.name))
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: str(point.__name__))
-async def test_a_conversation_that_ends_is_told(point: Point, code: grpc.StatusCode) -> None:
-    expected, close = STATUSES[code]
+async def test_a_conversation_that_breaks_goes_on(point: Point, code: grpc.StatusCode) -> None:
     async with running_gateway(ending(point, code)) as gateway:
         async with talking(gateway) as talker:
             await speaks(talker)
+            messages = await talker.until("audio_response")
+            if point is during_the_answer:
+                await talker.send("command", command="Are you there?")
+                messages += await talker.until("recognition_result", isFinal=True)
+            assert "error" not in {message["type"] for message in messages}
+        assert len(gateway.upstream.conversations) == 2
+        again = gateway.upstream.conversations[1]
+        if code in REFUSED:
+            assert len(again.heard) <= len(PCM), "what it took offence at is not said again"
+        elif point is after_setup or point is during_audio:
+            assert again.heard.endswith(PCM[-3200:])
+        await works(gateway)
+
+
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("code", STATUSES, ids=lambda code: str(code.name))
+async def test_a_conversation_that_always_breaks_is_told(code: grpc.StatusCode) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin()
+        await conversation.receive()
+        if code is not Code.OK:
+            await conversation.fail(code, "the engine room is on fire")
+
+    expected, close = STATUSES[code]
+    async with running_gateway(script) as gateway:
+        async with talking(gateway) as talker:
+            await talker.start()
+            while gateway.upstream.most_open == 0:
+                await talker.during(0.01)
+            speaking = asyncio.create_task(chatter(talker))
             error = await talker.closed(expected, close)
             assert "fire" not in str(error), "the service's own words are not for clients"
+            speaking.cancel()
+            await asyncio.wait([speaking])
+        assert len(gateway.upstream.conversations) == 5
+        gateway.upstream.script = attentive
         await works(gateway)
+
+
+async def chatter(talker: Talker) -> None:
+    """Go on speaking until the connection is closed."""
+    try:
+        while True:
+            await talker.chunk(PCM[:3200])
+            await asyncio.sleep(0.02)
+    except ConnectionClosed:
+        return
 
 
 @pytest.mark.usefixtures("transport")
@@ -205,7 +251,6 @@ def with_detail(
     code: grpc.StatusCode, detail: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo
 ) -> Script:
     async def script(conversation: Conversation) -> None:
-        await conversation.begin()
         packed = any_pb2.Any()
         packed.Pack(detail)
         status = status_pb2.Status(code=code.value[0], details=[packed]).SerializeToString()
@@ -239,7 +284,7 @@ async def test_a_key_that_is_not_valid_is_the_operators_affair() -> None:
 
 @pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: str(point.__name__))
-async def test_a_server_that_dies_ends_its_sessions_and_serves_again(point: Point) -> None:
+async def test_a_server_that_dies_is_missed_until_it_is_back(point: Point) -> None:
     reached = asyncio.Event()
 
     async def script(conversation: Conversation) -> None:
@@ -252,12 +297,14 @@ async def test_a_server_that_dies_ends_its_sessions_and_serves_again(point: Poin
             await speaks(talker)
             await reached.wait()
             await gateway.upstream.stop()
-            await talker.closed("UPSTREAM_LOST", 1011)
-            # Whoever has no conversation yet has lost nothing.
+            await talker.during(0.3)
             gateway.upstream.script = attentive
             await gateway.upstream.start(int(gateway.upstream.target.rpartition(":")[2]))
             await until_ready(gateway)
             await waiting.answered()
+            await talker.send("command", command="Are you there?")
+            messages = await talker.until("recognition_result", isFinal=True, within_s=15)
+            assert "error" not in {message["type"] for message in messages}
         await works(gateway)
 
 

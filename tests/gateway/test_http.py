@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from importlib.resources import files
 
 import pytest
+from websockets.asyncio.client import connect
 
 from antiphon import __version__
 from gateway.raw_socket import UPGRADE, RawSocket, raw_socket, request
@@ -235,9 +237,15 @@ async def test_not_ready_before_the_upstream_is_up() -> None:
 async def test_a_draining_node_is_not_ready_and_takes_nobody(gateway: Gateway) -> None:
     await until_readyz(gateway, 200)
     async with talking(gateway) as talker:
-        gateway.server.drain()
+        draining = asyncio.create_task(gateway.server.drain(30))
         assert await until_readyz(gateway, 503) == b"stopping\n"
         async with raw_socket(gateway.port) as raw:
-            response = await raw.request("/ws", UPGRADE)
-        assert (response.status, response.json["code"]) == (503, "SERVER_DRAINING")
+            response = await raw.request("/ws", {**UPGRADE, "X-Forwarded-For": "192.0.2.1"})
+        # A balancer tries another node.
+        assert (response.status, json.loads(response.body)["code"]) == (503, "SERVER_STOPPING")
+        async with connect(gateway.url) as socket:
+            assert json.loads(await socket.recv())["code"] == "SERVER_STOPPING"
+            await socket.wait_closed()
+            assert socket.close_code == 1013
         await talker.answered()
+        draining.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from antiphon.session import Limits
 from fake_gemini import ANSWER, Conversation
 from gateway.extended import extended
 from gateway.running import running_gateway
@@ -174,7 +175,7 @@ class TestOrder:
     @pytest.mark.parametrize("cut", [False, True])
     async def test_a_client_that_is_gone_has_released_the_button(self, *, cut: bool) -> None:
         model = Patient()
-        async with running_gateway(model) as gateway:
+        async with running_gateway(model, limits=Limits(resume_s=0)) as gateway:
             async with extended(gateway) as talker:
                 await talker.start()
                 await press(talker)

@@ -25,6 +25,7 @@ sendBase({ type: "activity_start" });
 // Messages of the extension need no timestamp, and little else.
 send({ type: "client_hello" });
 send({ type: "client_hello", features: ["playback_mark"], outputFormats: ["audio/flac"], binaryAudio: true });
+send({ type: "resume", token: "t", sessionId: "s", resumeToken: "r", received: 3 });
 send({ type: "ping", id: 1 });
 send({ type: "ping", id: "a", timestamp: 1 });
 send({ type: "activity_start" });
@@ -43,6 +44,8 @@ send({ type: "client_hello", features: "playback_mark" });
 send({ type: "ping", id: null });
 // @ts-expect-error: a field that is missing
 send({ type: "playback_mark", responseId: "r" });
+// @ts-expect-error: what was received is counted
+send({ type: "resume", token: "t", sessionId: "s", resumeToken: "r" });
 // @ts-expect-error: a field that is misspelt
 send({ type: "interrupt", responseID: "r" });
 // @ts-expect-error: a message that only the server sends
@@ -60,7 +63,18 @@ export function receive(message: antiphon.ExtendedServerMessage): string | numbe
     case "error":
       return message.details?.retryAfterMs;
     case "session_info":
-      return message.features.join() + message.limits.playbackBufferMs + (message.tokenExpiresAt ?? "");
+      return message.features.join() + message.limits.playbackBufferMs + (message.tokenExpiresAt ?? message.resumeToken ?? "");
+    case "resumed":
+      return message.lossy ? message.replayed : message.nextSequence + message.received + message.resumeToken;
+    case "audio_ack":
+      return message.sequence + message.windowMs;
+    case "session_rotating":
+      return message.contextRestored ? message.gapMs : message.lostAudioMs;
+    case "session_rotated":
+      message.upstream satisfies "primary" | "fallback";
+      return message.reason === "lost" ? message.replayedAudioMs : undefined;
+    case "go_away":
+      return message.reason satisfies "drain" | "max_duration" | "token" | "idle";
     case "ping":
       send({ type: "pong", id: message.id, echoTime: message.timestamp });
       return message.id;

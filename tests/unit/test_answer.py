@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.session.answer import LEAD_S, Answer, Piece
+from antiphon.session.kept import dump, load
 
 SECOND = b"\x01\x02" * 24_000
 
@@ -30,7 +31,7 @@ def test_nothing_to_say() -> None:
     answer = Answer()
     assert answer.release_at == float("inf")
     assert answer.next_piece(1e9) is None
-    answer.end()
+    answer.finish()
     assert answer.next_piece(1e9) is None
 
 
@@ -59,7 +60,7 @@ def test_text_without_audio_goes_out_when_the_turn_ends() -> None:
     answer = Answer()
     answer.add_audio(SECOND[:4800], 24_000)
     answer.add_text("Late words.")
-    answer.end()
+    answer.finish()
     pieces = [piece for _, piece in play_out(answer, 0.0)]
     assert [(piece.text, len(piece.pcm)) for piece in pieces] == [("", 4800), ("Late words.", 0)]
     assert pieces[-1].duration_ms == 0
@@ -78,7 +79,7 @@ def test_half_a_sample_does_not_pass_into_another_rate_or_turn() -> None:
     answer.add_audio(b"\x01", 24_000)
     answer.add_audio(b"\x05\x06", 16_000)
     answer.add_audio(b"\x07", 16_000)
-    answer.end()
+    answer.finish()
     answer.add_audio(b"\x08\x09", 16_000)
     pieces = [piece for _, piece in play_out(answer, 0.0)]
     assert [piece.pcm for piece in pieces] == [b"\x05\x06", b"\x08\x09"]
@@ -124,7 +125,7 @@ def test_text_without_end_goes_out_before_the_turn_does() -> None:
         answer.add_text("word " * 20)
     waiting = play_out(answer, 0.0)
     assert len(waiting) > 1
-    answer.end()
+    answer.finish()
     assert "".join(piece.text for _, piece in waiting + play_out(answer, 0.0)) == "word " * 2000
 
 
@@ -221,7 +222,7 @@ class TestEncoded:
         answer.begin(1, "audio/flac")
         answer.add_text("Hi.")
         answer.add_audio(SECOND[:7200], 24_000)
-        answer.end()
+        answer.finish()
         first, second, last = answer.take_unencoded()
         assert answer.take_unencoded() == []
         assert [(piece.encoding, piece.last) for piece in (first, second, last)] == [
@@ -241,7 +242,7 @@ class TestEncoded:
         answer.add_text("Two")
         answer.add_audio(SECOND[:4801], 24_000)
         answer.add_audio(SECOND[:960], 16_000)
-        answer.end()
+        answer.finish()
         made = [(piece.text, len(piece.pcm), piece.rate_hz) for piece in answer.take_unencoded()]
         assert made == [
             ("One", 960, 24_000),
@@ -259,7 +260,7 @@ class TestEncoded:
         answer.drop()
         assert piece.data == b""
         assert answer.take_unencoded() == []
-        answer.end()
+        answer.finish()
         assert answer.take_unencoded() == [], "there is no stream to end"
 
 
@@ -275,7 +276,7 @@ def test_every_byte_and_every_word_once(
             answer.add_text(word)
         for part in parts[place : place + 1]:
             answer.add_audio(part, 24_000)
-    answer.end()
+    answer.finish()
     for piece in answer.take_unencoded():
         piece.data = piece.pcm
     played = [piece for _, piece in play_out(answer, 0.0)]
@@ -284,3 +285,42 @@ def test_every_byte_and_every_word_once(
     assert "".join(piece.text for piece in played) == "".join(words)
     assert [piece.last for piece in played if piece.last] == [True] * is_encoded
     assert answer.waiting_s == 0
+
+
+class TestWrittenDown:
+    @given(st.lists(st.integers(1, 12_000), max_size=8), st.integers(0, 6), st.booleans())
+    def test_it_goes_on_where_it_was(self, sizes: list[int], place: int, finished: bool) -> None:
+        """What was written down does not change any more, whatever is added to it."""
+        answers = [Answer(), Answer()]
+        for answer in answers:
+            answer.begin(1)
+        written: list[bytes] = []
+        for number, size in enumerate([*sizes, 1]):
+            if number == place:
+                other = Answer()
+                for log in answers[1].entries(answers[1].first), answers[1].entries(answers[1].end):
+                    written += log
+                load(other, dump(answers[1]))
+                other.restore(written)
+                assert (other.first, other.end) == (answers[1].first, answers[1].end)
+                assert other.waiting_s == pytest.approx(answers[1].waiting_s)
+                answers[1] = other
+            for answer in answers:
+                answer.add_text(f"{number} ")
+                answer.add_audio(SECOND[: 2 * size], 24_000)
+        if finished:
+            for answer in answers:
+                answer.finish()
+        assert answers[1].entries(answers[1].first)[: len(written)] == written
+        one, two = ([piece for _, piece in play_out(answer, 0.0)] for answer in answers)
+        assert b"".join(piece.pcm for piece in one) == b"".join(piece.pcm for piece in two)
+        assert "".join(piece.text for piece in one) == "".join(piece.text for piece in two)
+
+    def test_what_went_out_is_not_in_it(self) -> None:
+        answer = Answer()
+        answer.add_audio(SECOND, 24_000)
+        assert (answer.first, answer.end) == (1, 11)
+        drain(answer, 0.0)
+        assert (answer.first, answer.end, len(answer.entries(1))) == (3, 11, 8)
+        answer.drop()
+        assert (answer.first, answer.end, answer.entries(1)) == (11, 11, [])

@@ -25,6 +25,7 @@ from antiphon.extension import (
     Ping,
     PlaybackMark,
     Pong,
+    Resume,
     ServerMessage,
     StreamConfig,
     ToolResult,
@@ -72,6 +73,7 @@ def test_messages_as_a_client_writes_them() -> None:
             binary_audio=True,
             playback_buffer_ms=30_000,
         ),
+        Resume(timestamp=at, token="t", session_id="s1", resume_token="r", received=12),
         Ping(timestamp=at, id="p1"),
         Pong(timestamp=at, id=1, echo_time=at + 0.5),
         ActivityStart(timestamp=at),
@@ -151,6 +153,19 @@ def test_times(played_ms: float) -> None:
     message = decode(frame("playback_mark", responseId="r", playedMs=played_ms))
     assert isinstance(message, PlaybackMark)
     assert message.played_ms == played_ms
+
+
+@pytest.mark.parametrize("received", [0, 1, 3.0, 2**53])
+def test_counts(received: float) -> None:
+    message = decode(frame("resume", token="t", sessionId="s", resumeToken="r", received=received))
+    assert isinstance(message, Resume)
+    assert message.received == received
+
+
+def test_secrets_are_not_shown() -> None:
+    message = Resume(token="secret", session_id="s", resume_token="secret, too", received=3)
+    assert "secret" not in repr(message)
+    assert repr(message) == "Resume(session_id='s', received=3)"
 
 
 @pytest.mark.parametrize("field", ["features", "outputFormats"])
@@ -249,6 +264,7 @@ def test_other_stream_formats(config: dict[str, Any]) -> None:
     [
         ("client_hello", '"playbackBufferMs":{}', "$.playbackBufferMs"),
         ("client_hello", '"timestamp":{}', "$.timestamp"),
+        ("resume", '"token":"t","sessionId":"s","resumeToken":"r","received":{}', "$.received"),
         ("ping", '"id":{}', "$.id"),
         ("pong", '"id":1,"echoTime":{}', "$.echoTime"),
         ("playback_mark", '"responseId":"r","playedMs":{}', "$.playedMs"),

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from antiphon import live, transcription, voice_activity
-from antiphon.gemini.codec import ClientMessage, ServerMessage, Voice, events, input_message, setup_message
+from antiphon.gemini.codec import (
+    ClientMessage,
+    ServerMessage,
+    Voice,
+    events,
+    history_message,
+    input_message,
+    setup_message,
+)
 from antiphon.gemini.profiles import Profile, profile_of
 
 NEWEST = profile_of("gemini-3.8-live")
@@ -231,3 +239,14 @@ class TestEvents:
         assert server(server_content={}) == []
         assert server(server_content={"grounding_metadata": {}, "output_transcription": {}}) == []
         assert server() == []
+
+
+def test_what_was_said_before_is_told_and_not_to_be_answered() -> None:
+    content = wire(
+        history_message([live.Turn("user", "Hello."), live.Turn("model", "Good day.")])
+    ).client_content
+    assert [(turn.role, turn.parts[0].text) for turn in content.turns] == [
+        ("user", "Hello."),
+        ("model", "Good day."),
+    ]
+    assert not content.turn_complete

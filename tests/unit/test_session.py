@@ -28,6 +28,7 @@ from antiphon.messages import (
 )
 from antiphon.session import LEGAL, Limits, Session, State
 from antiphon.session.effects import Close, Effect, Open, Send, Verify
+from antiphon.session.uplink import IN_FLIGHT_S
 
 NOW = 1_000_000.0
 SETUP = live.Setup("en-US", "Be brief.", (live.Function("next", "Go on."), live.Function("pause", "Wait.")))
@@ -219,9 +220,27 @@ class TestAudio:
         session = talking()
         speech = bytes(range(250)) * 600
         session.receive(chunk(0, speech), NOW)
-        items = taken(session)
+        items: list[live.LiveInput] = []
+        while more := taken(session):
+            items += more
+            session.arrived(session.given, NOW)
         assert all(isinstance(item, live.Audio) and len(item.pcm) <= 64_000 for item in items)
         assert b"".join(item.pcm for item in items if isinstance(item, live.Audio)) == speech
+
+    def test_no_more_is_given_than_may_be_on_its_way_until_some_has_arrived(self) -> None:
+        session = talking()
+        for sequence in range(20):
+            session.receive(chunk(sequence), NOW)
+        at_once = round(IN_FLIGHT_S / 0.1)
+        assert len(taken(session)) == at_once
+        assert session.behind
+        session.arrived(4, NOW)
+        assert len(taken(session)) == 4
+        session.arrived(session.given, NOW)
+        assert len(taken(session)) == at_once
+        session.arrived(session.given, NOW)
+        assert len(taken(session)) == 20 - 4 - 2 * at_once
+        assert not session.behind
 
     def test_a_model_that_takes_nothing_is_given_up(self) -> None:
         session = ready()
@@ -601,6 +620,10 @@ class Conversation(RuleBasedStateMachine):
         for item in taken(self.session, self.now):
             if isinstance(item, live.Audio):
                 self.given += item.pcm
+
+    @rule()
+    def arrive(self) -> None:
+        self.session.arrived(self.session.given, self.now)
 
     @rule()
     def leave(self) -> None:

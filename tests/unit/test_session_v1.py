@@ -173,6 +173,8 @@ class TestTime:
         for second in range(100, 400, 10):
             session.receive(Ping(id=1), NOW + second)
             assert session.receive(Pong(id=1), NOW + second) == []
+        assert kinds(session.expire(NOW + 369)) == []
+        assert kinds(session.expire(NOW + 370)) == ["go_away"]
         assert kinds(session.expire(NOW + 399)) == []
         assert kinds(session.expire(NOW + 400)) == ["SESSION_IDLE", "Close"]
 
@@ -359,7 +361,7 @@ class TestPushToTalk:
     def test_the_end_of_the_stream_releases(self) -> None:
         session = listening()
         session.receive(ActivityStart(), NOW)
-        assert kinds(session.receive(END, NOW)) == ["speech_stopped"]
+        assert kinds(session.receive(END, NOW)) == ["speech_stopped", "audio_ack"]
 
     def test_a_client_that_is_gone_has_released(self) -> None:
         session = listening()
@@ -370,6 +372,21 @@ class TestPushToTalk:
         assert session.parting
         assert session.last_words
         assert taken(session) == ["ActivityStart", "Audio", "ActivityEnd"]
+        assert not session.last_words
+
+    def test_its_last_words_go_on_as_those_before_arrive(self) -> None:
+        session = listening()
+        session.receive(ActivityStart(), NOW)
+        session.opened(NOW)
+        for sequence in range(1, 40):
+            session.receive(chunk(sequence), NOW)
+        session.disconnected(NOW)
+        words: list[str] = []
+        while more := taken(session):
+            assert session.last_words or more[-1] == "ActivityEnd"
+            words += more
+            session.arrived(session.given, NOW)
+        assert words == ["ActivityStart", *["Audio"] * 39, "ActivityEnd"]
         assert not session.last_words
 
     def test_one_that_had_not_begun_leaves_no_last_words(self) -> None:

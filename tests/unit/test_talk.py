@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,13 @@ import pytest
 
 from antiphon import extension
 from antiphon.audio.stream import AudioStream
-from antiphon.client import BaseOnly, Closed
+from antiphon.client import BaseOnly, Closed, SessionLost
 from antiphon.messages import AudioChunk, AudioResponse, AudioStreamEnd, AuthSuccess, RecognitionResult
 from antiphon.talk import Exchange, TalkError, Turn, add_arguments, run, talk
 from audio_samples import SPEECH, speech, tone, write_wav
 from fake_sound import FakeSound
 from scripted_gateway import EXTENDED, Peer, Script, scripted_gateway
+from unit.resuming_gateway import ResumingGateway, lose, refusing, resuming_gateway
 
 FILE = SPEECH / "ps_goforward.wav"
 
@@ -219,6 +221,33 @@ class TestExchange:
         exchange.end(10)
         exchange.receive(AuthSuccess(timestamp=0, session_id="", user_id=""), 15)
         assert exchange.deadline == 18
+
+    def test_nothing_can_come_while_the_connection_is_lost(self) -> None:
+        resumed = extension.Resumed(
+            timestamp=0,
+            session_id="",
+            resume_token="",
+            next_sequence=0,
+            replayed=0,
+            lossy=False,
+            received=0,
+        )
+        exchange = Exchange()
+        exchange.end(10)
+        exchange.lost()
+        exchange.receive(self.heard("go"), 11)
+        deadlines = [exchange.deadline]
+        exchange.lost()  # again, before it is read that it was resumed
+        for now in (30, 40, 50):
+            exchange.receive(resumed, now)
+            deadlines.append(exchange.deadline)
+        assert deadlines == [None, None, 40 + 8, 50 + 8]
+
+    def test_a_base_session_is_not_resumed(self) -> None:
+        turn = Turn()
+        turn.end(10)
+        turn.lost()
+        assert turn.deadline == 18
 
 
 @pytest.mark.usefixtures("quick")
@@ -486,6 +515,103 @@ class TestExtended:
     async def test_push_to_talk_needs_it(self) -> None:
         with pytest.raises(BaseOnly, match="has the base messages only"):
             await self.said(answering, FILE, "--push-to-talk", "--base")
+
+
+@pytest.mark.usefixtures("quick")
+class TestLostConnection:
+    """It is survived, and told in a line."""
+
+    @staticmethod
+    async def answer(gateway: ResumingGateway) -> None:
+        """Answer what was spoken, cut while that is said."""
+        await gateway.send("recognition_result", transcript="go", confidence=0.5, isFinal=True)
+        await gateway.send("response_started", responseId="r1", format="audio/wav", language="en")
+        gateway.cut()
+        update = {"role": "model", "utteranceId": "r1", "revision": 1, "text": "Going.", "isFinal": True}
+        await gateway.send("transcript_update", **update)
+        await gateway.send("response_done", responseId="r1", status="completed")
+
+    @staticmethod
+    async def until(gateway: ResumingGateway, kind: type[object]) -> None:
+        async with asyncio.timeout(10):
+            while not any(isinstance(message, kind) for message in gateway.came):
+                await asyncio.sleep(0.005)
+
+    @pytest.mark.parametrize("words", [(), ("--push-to-talk",)])
+    async def test_by_file(self, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+        async with resuming_gateway() as gateway:
+            args = arguments(FILE, "--url", gateway.url, "--fast", *words)
+            talking = asyncio.create_task(talk(args))
+            await self.until(gateway, AudioChunk)
+            gateway.cut()
+            await self.until(gateway, AudioStreamEnd)
+            await self.answer(gateway)
+            assert await talking == 0
+        sequences = [message.sequence for message in gateway.came if isinstance(message, AudioChunk)]
+        assert sequences == list(range(len(sequences)))
+        assert sum(isinstance(message, extension.ActivityEnd) for message in gateway.came) == len(words)
+        out, err = capsys.readouterr()
+        assert out == "You: go\nAntiphon: Going.\n"
+        assert err.splitlines()[0] == "· connection lost, resuming"
+        assert err.splitlines()[-1].startswith("· resumed, ")
+
+    async def test_patience_is_for_answers_not_for_connections(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with resuming_gateway() as gateway:
+            talking = asyncio.create_task(talk(arguments(FILE, "--url", gateway.url, "--fast")))
+            await self.until(gateway, AudioStreamEnd)
+            gateway.attempts.append(refusing("SERVER_AT_CAPACITY", 1013, retryAfterMs=600))
+            gateway.cut()
+            await asyncio.sleep(0.5)
+            assert not talking.done(), "though it waits for an answer for 0.4 s only"
+            await self.answer(gateway)
+            assert await talking == 0
+        err = capsys.readouterr().err.splitlines()
+        assert err.count("· connection lost, resuming") == len(err) - 1
+        assert re.fullmatch(r"· resumed, [1-9] messages replayed", err[-1])
+
+    async def test_by_voice(self, capsys: pytest.CaptureFixture[str]) -> None:
+        async with resuming_gateway() as gateway:
+            talking = asyncio.create_task(talk(arguments("--url", gateway.url), FakeSound()))
+            await self.until(gateway, AudioChunk)
+            gateway.lossy = True
+            gateway.cut()
+            rotation = {"reason": "go_away", "contextRestored": True, "gapMs": 140, "lostAudioMs": 0}
+            await gateway.send("session_rotated", **rotation, replayedAudioMs=0, upstream="primary")
+            count = len(gateway.chunks)
+            async with asyncio.timeout(10):
+                while len(gateway.chunks) < count + 3:
+                    await asyncio.sleep(0.005)
+            await gateway.close(1000)
+            with pytest.raises(Closed):
+                await talking
+        sequences = [message.sequence for message in gateway.chunks]
+        assert sequences == list(range(len(sequences)))
+        lost, resumed, renewed = capsys.readouterr().err.splitlines()
+        assert lost == "· connection lost, resuming"
+        assert re.fullmatch(r"· resumed, \d+ messages? replayed, others are lost", resumed)
+        assert renewed == "· the model's connection was renewed (gap 140 ms, lost 0 ms)"
+
+    @pytest.mark.parametrize("by_voice", [False, True])
+    async def test_it_cannot_be_resumed(self, by_voice: bool) -> None:
+        async with resuming_gateway() as gateway:
+            gateway.attempts.extend([lose, refusing("SESSION_RESUME_REFUSED", None)])
+            args = arguments(*([] if by_voice else [FILE]), "--url", gateway.url)
+            talking = asyncio.create_task(talk(args, FakeSound()))
+            await self.until(gateway, AudioChunk)
+            gateway.cut()
+            with pytest.raises(SessionLost, match=r"the gateway has the session no more\. Connect anew\.$"):
+                await talking
+
+    async def test_it_is_not_to_be_resumed(self) -> None:
+        async with resuming_gateway() as gateway:
+            talking = asyncio.create_task(talk(arguments(FILE, "--url", gateway.url, "--no-resume")))
+            await self.until(gateway, AudioChunk)
+            gateway.cut()
+            with pytest.raises(Closed, match=r"^The connection to the gateway was lost\.$"):
+                await talking
+        assert gateway.connections == 1
 
 
 class TestVoice:

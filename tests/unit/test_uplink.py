@@ -16,7 +16,8 @@ def test_in_order_and_once() -> None:
     items: list[live.LiveInput] = [SECOND, live.AudioEnd(), live.Text("hi"), live.ToolResult("1", "n", {})]
     for item in items:
         uplink.add(item, 0.0)
-    assert [uplink.take(1.0) for _ in items] == items
+    taken = [uplink.take(1.0) for _ in items]
+    assert [(entry.number, entry.item) for entry in taken if entry] == list(enumerate(items, 1))
     assert uplink.take(1.0) is None
 
 
@@ -46,6 +47,7 @@ def test_deadline_runs_from_the_last_movement() -> None:
     assert uplink.deadline == 15.0
     uplink.take(12.0)
     assert uplink.deadline == 22.0
+    uplink.arrived(1)
     uplink.touch(13.0)
     assert uplink.deadline == 23.0
     uplink.take(14.0)
@@ -71,6 +73,39 @@ def test_results_are_counted_while_they_wait() -> None:
     assert uplink.results == 1
 
 
+def test_what_is_on_its_way() -> None:
+    uplink = Uplink(10)
+    uplink.add(SECOND, 0.0)
+    told = [uplink.in_flight]
+    uplink.take(0.0)
+    told.append(uplink.in_flight)
+    uplink.arrived(1)
+    assert [*told, uplink.in_flight] == [False, True, False]
+
+
+def test_what_was_written_down_and_is_changed_is_told_of_once() -> None:
+    uplink = Uplink(10)
+    uplink.add(SECOND, 0.0)
+    uplink.take(0.0)
+    changed = [uplink.changed]
+    uplink.rewind(0.0)
+    changed += [uplink.changed, uplink.changed]  # asking is taking note
+    uplink.discard(live.Audio)
+    assert [*changed, uplink.changed] == [False, True, False, True]
+
+
+def test_what_is_not_wanted_any_more_is_not_written_down() -> None:
+    uplink = Uplink(10)
+    for item in (live.Interrupt(), live.Text("hi"), live.Text("ho")):
+        uplink.add(item, 0.0)
+        uplink.take(0.0)
+    assert (uplink.first, uplink.end) == (2, 4)
+    assert [bool(entry) for entry in uplink.entries(1)] == [False, True, True]
+    uplink.arrived(3)
+    uplink.answered()
+    assert (uplink.first, uplink.entries(uplink.first)) == (4, [])
+
+
 KINDS: list[live.LiveInput] = [
     *(live.Audio(bytes(640)), live.Audio(b""), live.AudioEnd(), live.ActivityStart(), live.ActivityEnd()),
     *(live.Interrupt(), live.Text("hi"), live.ToolResult("1", "n", {})),
@@ -90,4 +125,5 @@ def test_what_is_discarded_leaves_no_trace(items: list[live.LiveInput], kinds: s
     )
     assert discarded.deadline == other.deadline
     for _ in items:
-        assert discarded.take(1.0) == other.take(1.0)
+        one, two = discarded.take(1.0), other.take(1.0)
+        assert (one and one.item) == (two and two.item)

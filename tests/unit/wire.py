@@ -30,6 +30,7 @@ EXTENDED_GOOD: dict[str, dict[str, Any]] = {
         "binaryAudio": True,
         "playbackBufferMs": 30_000,
     },
+    "resume": {"token": "t", "sessionId": "s1", "resumeToken": "r", "received": 12},
     "ping": {"id": "p1"},
     "pong": {"id": 1, "echoTime": 1_790_000_000_000.5},
     "activity_start": {},
@@ -62,10 +63,31 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
             "uplinkBufferMs": 10_000,
             "idleMs": 300_000,
             "sessionMs": 7_200_000,
+            "resumeMs": 120_000,
         },
         "heartbeatMs": 20_000,
         "tokenExpiresAt": 1_790_000_003_600,
+        "resumeToken": "r",
     },
+    "resumed": {
+        "sessionId": "s1",
+        "resumeToken": "r",
+        "nextSequence": 8,
+        "replayed": 2,
+        "lossy": False,
+        "received": 40,
+    },
+    "audio_ack": {"sequence": 7, "windowMs": 9000},
+    "session_rotating": {"reason": "lost", "contextRestored": True, "gapMs": 0, "lostAudioMs": 0},
+    "session_rotated": {
+        "reason": "lost",
+        "contextRestored": True,
+        "gapMs": 150,
+        "lostAudioMs": 0,
+        "replayedAudioMs": 300,
+        "upstream": "primary",
+    },
+    "go_away": {"timeLeftMs": 30_000, "reason": "idle"},
     "ping": {"id": 5},
     "pong": {"id": "p1", "echoTime": 0.5},
     "speech_started": {"streamMs": 20.5},
@@ -92,6 +114,7 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
 OPTIONAL: dict[str, set[str]] = {
     "command": {"context"},
     "client_hello": {"timestamp", "features", "outputFormats", "binaryAudio", "playbackBufferMs"},
+    "resume": {"timestamp"},
     "ping": {"timestamp"},
     "pong": {"timestamp", "echoTime"},
     "activity_start": {"timestamp"},
@@ -159,6 +182,16 @@ EXTENDED_BAD_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     *(
         ("client_hello", {"playbackBufferMs": bad}, "$.playbackBufferMs")
         for bad in [*NO_NUMBER, -1, -1e-9, 2**53 + 2, 1e300, 10**30]
+    ),
+    *(
+        ("resume", {**EXTENDED_GOOD["resume"], field: bad}, f"$.{field}")
+        for field in ("sessionId", "resumeToken")
+        for bad in [*NO_TEXT, "x" * 129]
+    ),
+    *(("resume", {**EXTENDED_GOOD["resume"], "token": bad}, "$.token") for bad in NO_TEXT),
+    *(
+        ("resume", {**EXTENDED_GOOD["resume"], "received": bad}, "$.received")
+        for bad in [*NO_NUMBER, -1, 0.5, 2**53 + 2, 1e300, 10**30]
     ),
     *((kind, {"id": bad}, "$.id") for kind in ("ping", "pong") for bad in NO_ID),
     *(("pong", {"id": 1, "echoTime": bad}, "$.echoTime") for bad in NO_NUMBER),

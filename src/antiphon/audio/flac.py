@@ -71,6 +71,17 @@ class StreamInfo(Struct, frozen=True, gc=False):
     bits: int
 
 
+class FlacState(Struct, frozen=True):
+    """Where a decoder stands: what it holds of a frame, and what the stream has said of itself."""
+
+    buffer: bytes
+    explained: int
+    in_metadata: bool
+    metadata_bytes: int
+    damaged: bool
+    info: StreamInfo | None
+
+
 class Header(Struct, frozen=True, gc=False):
     """A frame's header: `size` is its own in bytes, `block_size` the frame's in samples a channel."""
 
@@ -187,6 +198,26 @@ class FlacDecoder:
         if self._explained != len(self._buffer):
             yield from self._report_damage()
         self._restart(damaged=False)
+
+    def snapshot(self) -> FlacState:
+        """Return what another decoder needs to go on from here."""
+        return FlacState(
+            bytes(self._buffer),
+            self._explained,
+            self._in_metadata,
+            self._metadata_bytes,
+            self._damaged,
+            self._info,
+        )
+
+    def restore(self, state: FlacState) -> Iterator[Block | Damage]:
+        """Go on from where another decoder was; yield what can be decoded of what it held.
+
+        Frames depend on nothing before them, so nothing else is needed.
+        """
+        self._explained, self._in_metadata = state.explained, state.in_metadata
+        self._metadata_bytes, self._damaged, self._info = state.metadata_bytes, state.damaged, state.info
+        yield from self.feed(state.buffer)
 
     # ---- finding headers
 

@@ -124,6 +124,15 @@ class PageReader:
             yield from self._report()
         self._forget(begin)
 
+    def snapshot(self) -> tuple[bytes, int, bool]:
+        """Return what another reader needs to go on from here."""
+        return bytes(self._buffer), self._explained, self._damaged
+
+    def restore(self, buffer: bytes, explained: int, damaged: bool) -> None:
+        """Go on from where another reader was. There is no whole page in what it held."""
+        self._buffer += buffer
+        self._explained, self._damaged = explained, damaged
+
     def resync(self) -> None:
         """Drop what is not whole; the next piece does not follow on. No Hole from that is said."""
         self._restart(damaged=True)

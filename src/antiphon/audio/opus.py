@@ -12,6 +12,7 @@ from typing import Final
 import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
+from msgspec import Struct
 
 from antiphon.audio.flac import Block, Damage
 from antiphon.audio.ogg import Hole, PacketReader, Page, PageReader
@@ -32,6 +33,20 @@ _SILK_SAMPLES: Final = (480, 960, 1920, 2880)
 _HYBRID_SAMPLES: Final = (480, 960)
 _CELT_SAMPLES: Final = (120, 240, 480, 960)
 _FRAME_SAMPLES: Final = _SILK_SAMPLES * 3 + _HYBRID_SAMPLES * 2 + _CELT_SAMPLES * 4
+
+
+class OpusState(Struct, frozen=True):
+    """Where a decoder stands: what it holds of a page, and the stream that it is in, by its head."""
+
+    begin: bytes
+    pages: tuple[bytes, int, bool]
+    in_heads: bool
+    damaged: bool
+    head: bytes | None = None
+    serial: int = 0
+    skip: int = 0
+    position: int = 0
+    tagged: bool = False
 
 
 class OpusDecoder:
@@ -73,10 +88,31 @@ class OpusDecoder:
         for _ in self._pages.flush():
             yield from self._report_damage()
 
+    def snapshot(self) -> OpusState:
+        """Return what another decoder needs to go on from here.
+
+        The codec's own memory is not in it: the first 80 ms after that may sound a little different. Nor is
+        the beginning of a packet that goes on in the next page.
+        """
+        stream = self._stream
+        at = (self._begin, self._pages.snapshot(), self._in_heads, self._damaged)
+        if stream is None:
+            return OpusState(*at)
+        return OpusState(*at, stream.head, stream.serial, stream.skip, stream.position, stream.tagged)
+
+    def restore(self, state: OpusState) -> None:
+        """Go on from where another decoder was."""
+        self._begin, self._in_heads, self._damaged = state.begin, state.in_heads, state.damaged
+        if state.head is not None:
+            self._stream = stream = _Stream(state.serial, state.head)
+            stream.skip, stream.position, stream.tagged = state.skip, state.position, state.tagged
+        self._pages.restore(*state.pages)
+
     def _take(self, page: Page) -> Iterator[Block | Damage]:
         if page.first:
             if page.parts and page.parts[0].startswith(_HEAD_MAGIC):
-                self._stream = _Stream(page)
+                self._stream = _Stream(page.serial, page.parts[0])
+                self._stream.begin(page)
             elif not self._in_heads:
                 self._stream = None
             self._in_heads = True
@@ -105,13 +141,17 @@ class OpusDecoder:
 class _Stream:
     """One logical stream of Opus, from its head on."""
 
-    def __init__(self, page: Page) -> None:
-        self.serial = page.serial
-        self._skip, self._gain = _parse_head(page.parts[0])
+    def __init__(self, serial: int, head: bytes) -> None:
+        self.serial = serial
+        self.head = head
+        self.skip, self._gain = _parse_head(head)
+        self.position = 0  # the granule position at the end of the last page
+        self.tagged = False
         self._packets = PacketReader(MAX_PACKET_BYTES)
-        self._position = 0  # the granule position at the end of the last page
-        self._tagged = False
         self._codec: AudioCodecContext | None = None
+
+    def begin(self, page: Page) -> None:
+        """Take the page of the head, which says where the numbers of pages begin."""
         list(self._packets.feed(page))
 
     def decode(self, page: Page) -> Iterator[bytes | None]:
@@ -120,18 +160,18 @@ class _Stream:
         for packet in self._packets.feed(page):
             if isinstance(packet, Hole):
                 yield None
-            elif self._tagged or not packet.startswith(_TAGS_MAGIC):
+            elif self.tagged or not packet.startswith(_TAGS_MAGIC):
                 packets.append((packet, packet_samples(packet)))
-            self._tagged = True
+            self.tagged = True
         total = keep = sum(samples for _, samples in packets)
         if page.granule is not None:
             if page.last:
-                keep = max(0, min(page.granule - self._position, total))
-            self._position = page.granule
+                keep = max(0, min(page.granule - self.position, total))
+            self.position = page.granule
         for packet, samples in packets:
             pcm = self._decode(packet) if samples else None
-            begin, end = min(self._skip, samples), min(keep, samples)
-            self._skip -= begin
+            begin, end = min(self.skip, samples), min(keep, samples)
+            self.skip -= begin
             keep -= samples
             if pcm is None:
                 yield None

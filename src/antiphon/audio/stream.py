@@ -11,10 +11,10 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
-from antiphon.audio.flac import Block, Damage, FlacDecoder
+from antiphon.audio.flac import Block, Damage, FlacDecoder, FlacState
 from antiphon.audio.opus import RATE_HZ as OPUS_RATE_HZ
-from antiphon.audio.opus import OpusDecoder
-from antiphon.audio.resampling import Resampler
+from antiphon.audio.opus import OpusDecoder, OpusState
+from antiphon.audio.resampling import Resampler, ResamplerState
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.live import INPUT_RATE_HZ
 from antiphon.messages import StreamFormat
@@ -33,6 +33,22 @@ class Decoded(Struct, frozen=True, gc=False):
     errors: tuple[GatewayError, ...] = ()
 
 
+class StreamState(Struct, frozen=True):
+    """Where a stream stands, for another node to go on with it."""
+
+    format: StreamFormat
+    announced_hz: int
+    from_hz: int
+    sequence: int | None
+    ended: bool
+    rate_changes: int
+    pcm_bytes: int
+    linear16: bytes
+    flac: FlacState | None
+    opus: OpusState | None
+    resampler: ResamplerState
+
+
 class AudioStream:
     """Decode a stream's chunks, which may be cut anywhere, to 16 kHz.
 
@@ -48,7 +64,9 @@ class AudioStream:
         self.gaps = 0
         self.ended = False
         """The stream is over: flushed, or ended by AUDIO_UNSUPPORTED. More chunks yield nothing."""
+        self._format = format
         self._announced_hz = rate_hz
+        self._regained: list[bytes | GatewayError] = []
         self._rate_changes = 0
         self._decoder: FlacDecoder | OpusDecoder | _Linear16Decoder
         match format:
@@ -81,7 +99,7 @@ class AudioStream:
         if self.ended or sequence < expected:
             self.duplicates += sequence < expected
             return Decoded(b"")
-        results: list[bytes | GatewayError] = []
+        results, self._regained = self._regained, []
         if sequence > expected:
             self.gaps += 1
             results += self._convert(self._decoder.resync())
@@ -109,12 +127,48 @@ class AudioStream:
 
     def flush(self) -> Decoded:
         """Decode what is held back, to the last sample; the stream is over."""
-        results: list[bytes | GatewayError] = []
+        results, self._regained = self._regained, []
         if not self.ended:
             results += self._convert(self._decoder.flush())
             results.append(self._resampler.flush())
             self.ended = True
         return self._decoded(results)
+
+    def snapshot(self) -> StreamState:
+        """Return what another stream needs to go on from here."""
+        decoder = self._decoder
+        return StreamState(
+            self._format,
+            self._announced_hz,
+            self._resampler.from_hz,
+            self._sequence,
+            self.ended,
+            self._rate_changes,
+            self._pcm_bytes,
+            decoder.half if isinstance(decoder, _Linear16Decoder) else b"",
+            decoder.snapshot() if isinstance(decoder, FlacDecoder) else None,
+            decoder.snapshot() if isinstance(decoder, OpusDecoder) else None,
+            self._resampler.snapshot(),
+        )
+
+    @classmethod
+    def restored(cls, state: StreamState) -> AudioStream:
+        """Return a stream that goes on where another was; what that held comes out with the next chunk."""
+        stream = cls(state.format, state.announced_hz)
+        stream._sequence, stream.ended = state.sequence, state.ended
+        stream._rate_changes, stream._pcm_bytes = state.rate_changes, state.pcm_bytes
+        stream._resampler = Resampler(state.from_hz, INPUT_RATE_HZ)
+        stream._regained.append(stream._resampler.restore(state.resampler))
+        match stream._decoder:
+            case FlacDecoder() as flac:
+                assert state.flac, "a stream of FLAC has its decoder's state"
+                stream._regained += stream._convert(flac.restore(state.flac))
+            case OpusDecoder() as opus:
+                assert state.opus, "a stream of Opus has its decoder's state"
+                opus.restore(state.opus)
+            case linear16:
+                linear16.half = state.linear16
+        return stream
 
     def _convert(
         self, items: Iterator[Block | Damage], max_bytes: float = inf
@@ -166,23 +220,23 @@ class _Linear16Decoder:
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._half = b""
+        self.half = b""
 
     def feed(self, data: bytes) -> Iterator[Block | Damage]:
-        if self._half:
-            data = self._half + data
+        if self.half:
+            data = self.half + data
         if len(data) % 2:
-            self._half, data = data[-1:], data[:-1]
+            self.half, data = data[-1:], data[:-1]
         else:
-            self._half = b""
+            self.half = b""
         if data:
             yield Block(data, self._rate_hz)
 
     def resync(self) -> Iterator[Block | Damage]:
         """Drop the half sample, since its other half is lost; a chunk after a gap begins with a whole one."""
-        self._half = b""
+        self.half = b""
         return iter(())
 
     def flush(self) -> Iterator[Block | Damage]:
-        if self._half:
+        if self.half:
             yield Damage()

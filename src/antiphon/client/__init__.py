@@ -8,12 +8,13 @@
             ...
 
 It speaks antiphon.v1 where the gateway does, and else the base messages. Sending waits while the gateway
-takes no more.
+takes no more. A session of antiphon.v1 survives the loss of its connection: iteration goes on.
 """
 
 from antiphon.client.binary import pcm_rate
 from antiphon.client.connection import MAX_CHUNK_BYTES, Client, connect
 from antiphon.client.errors import (
+    AuthorizationLost,
     BadMessage,
     BaseOnly,
     CannotConnect,
@@ -21,14 +22,19 @@ from antiphon.client.errors import (
     Closed,
     NotAuthorized,
     Refused,
+    SessionLost,
 )
 from antiphon.client.reader import MAX_UNREAD
+from antiphon.client.reconnect import DEFAULT, Reconnect
 from antiphon.client.speaker import Mark, Speaker
+from antiphon.client.tokens import TokenSource
 from antiphon.client.tools import Tool
 
 __all__ = [
+    "DEFAULT",
     "MAX_CHUNK_BYTES",
     "MAX_UNREAD",
+    "AuthorizationLost",
     "BadMessage",
     "BaseOnly",
     "CannotConnect",
@@ -37,8 +43,11 @@ __all__ = [
     "Closed",
     "Mark",
     "NotAuthorized",
+    "Reconnect",
     "Refused",
+    "SessionLost",
     "Speaker",
+    "TokenSource",
     "Tool",
     "connect",
     "pcm_rate",

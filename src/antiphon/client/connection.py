@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from msgspec import UNSET, Struct
-from websockets import exceptions as ws
-from websockets.asyncio.client import ClientConnection
-from websockets.frames import CloseCode
 
 from antiphon import extension, frames, messages
 from antiphon.client.dial import dial
@@ -23,9 +19,11 @@ from antiphon.client.errors import (
     NotAuthorized,
     not_antiphon,
 )
-from antiphon.client.reader import Reader
-from antiphon.client.tools import Tool, ToolRunner
-from antiphon.errors import DISPOSITIONS, ErrorCode
+from antiphon.client.link import Link, now_ms
+from antiphon.client.outgoing import Frame
+from antiphon.client.reconnect import DEFAULT, Reconnect
+from antiphon.client.tokens import Tokens, TokenSource
+from antiphon.client.tools import Tool
 from antiphon.extension import SUBPROTOCOL, ClientHello, ServerMessage, SessionInfo
 from antiphon.messages import StreamFormat
 
@@ -36,7 +34,7 @@ MAX_CHUNK_BYTES: Final = 32 * 1024
 @asynccontextmanager
 async def connect(
     url: str,
-    token: str,
+    token: TokenSource,
     *,
     timeout_s: float = 10.0,
     on_frame: Callable[[bytes], None] | None = None,
@@ -46,8 +44,13 @@ async def connect(
     playback_buffer_ms: float | None = None,
     features: Sequence[str] = (),
     tools: Mapping[str, Tool] | None = None,
+    reconnect: Reconnect | None = DEFAULT,
+    on_lost: Callable[[], None] | None = None,
 ) -> AsyncIterator[Client]:
     """Open a session at `url` (ws: or wss:) and close it on leaving.
+
+    `token` may also be a function, or a coroutine function, that returns one. It is asked when a token is
+    needed: now, before the one in force expires, and to resume when it has expired.
 
     `timeout_s` bounds the handshake and, again, the wait for the token to be accepted. `on_frame` gets
     every frame from the gateway, as received and when it is iterated over.
@@ -57,8 +60,11 @@ async def connect(
     client_hello. `tools` carry out the model's calls by their names; other calls are the caller's, who gets
     the messages of all.
 
+    A session of antiphon.v1 survives the loss of its connection, as `reconnect` says (see `Client`); with
+    None it does not. `on_lost` is called when a connection is lost and the client begins to come back.
+
     Raises:
-        CannotConnect, Refused, NotAuthorized, Closed, BadMessage.
+        CannotConnect, Refused, NotAuthorized, Closed, BadMessage; and what `token` raises.
     """
     hello = ClientHello(
         features=tuple(features) or UNSET,
@@ -66,50 +72,57 @@ async def connect(
         binary_audio=binary_audio or UNSET,
         playback_buffer_ms=UNSET if playback_buffer_ms is None else playback_buffer_ms,
     )
+    tokens = Tokens(token)
+    first = await tokens.get()
     socket = await dial(url, timeout_s, () if base else (SUBPROTOCOL,))
-    async with socket:
-        client = Client(socket, url, on_frame, hello, tools or {})
-        reading = asyncio.create_task(client._reader.read())
+    link = Link(socket, url, timeout_s, tokens, reconnect, tools or {}, on_lost)
+    try:
+        client = Client(link, url, on_frame, hello)
+        running = asyncio.create_task(link.run())
         try:
-            await client._authenticate(token, timeout_s)
+            await client._authenticate(first, timeout_s)
             yield client
         finally:
-            reading.cancel()
-            await client._reader.aclose()
-            await asyncio.wait([reading])
-            if not reading.cancelled():
-                reading.result()
+            running.cancel()
+            await link.reader.aclose()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.result()
+    finally:
+        await link.aclose()
 
 
 class Client:
     """An open session. Made by `connect`; iterate over it in one task, send from any.
 
-    All that sends raises `Closed` when the connection is over; iteration just ends, and `close_code` and
+    All that sends raises `Closed` when the session is over; iteration just ends, and `close_code` and
     `close_reason` tell how. Cancelling either is safe.
 
     Messages are read as they come, iterated over or not, `MAX_UNREAD` ahead: so pings are answered, pongs
     noticed and tools called at any time. Iteration yields all of them, binary answers as AudioResponse.
+
+    When the connection is lost, the client resumes the session over another, and iteration goes on: a
+    `Resumed` says so, and then comes what had not. What is sent meanwhile, or was sent and is not
+    acknowledged, is sent then; sending waits while that is more than may be kept. What cannot be resumed is
+    over, and `closed()` is a `SessionLost`. An error that ended a connection is told only if it ended the
+    session. On leaving, what waits for a connection is lost.
     """
 
     def __init__(
         self,
-        socket: ClientConnection,
+        link: Link,
         url: str,
         on_frame: Callable[[bytes], None] | None,
         hello: ClientHello,
-        tools: Mapping[str, Tool],
     ) -> None:
         self.session_id = ""
         self.user_id = ""
-        self.extended = socket.subprotocol == SUBPROTOCOL
+        self.extended = link.extended
         """Whether this is a session of antiphon.v1; else what only that has raises `BaseOnly`."""
-        self._socket = socket
+        self._link = link
         self._url = url
         self._on_frame = on_frame
         self._hello = hello
-        self._reader = Reader(
-            socket, self.extended, ToolRunner(tools, self._send_if_open), self._send_if_open
-        )
         self._sequence = 0
         self._bytes_a_ms = 0.0
         self._sent_bytes = 0
@@ -117,16 +130,40 @@ class Client:
     @property
     def info(self) -> SessionInfo | None:
         """What the gateway offers in this session, as it said last; None in a base session."""
-        return self._reader.info
+        return self._link.reader.info
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now; a session that is to be resumed goes on without one."""
+        return self._link.sender.up
+
+    @property
+    def resumptions(self) -> int:
+        """How often the session was resumed over another connection."""
+        return self._link.resumptions
+
+    @property
+    def lossy(self) -> bool:
+        """Whether a resumption could not bring all that had not come, or been received."""
+        return self._link.lossy
+
+    @property
+    def on_lost(self) -> Callable[[], None] | None:
+        """What is called when the connection is lost and the client begins to come back."""
+        return self._link.on_lost
+
+    @on_lost.setter
+    def on_lost(self, on_lost: Callable[[], None] | None) -> None:
+        self._link.on_lost = on_lost
 
     @property
     def close_code(self) -> int | None:
-        """The WebSocket close code; 1006 where the connection was lost; None while it is open."""
-        return self._socket.close_code
+        """The WebSocket close code; 1006 where the connection was lost; None while the session goes on."""
+        return self._link.close_code
 
     @property
     def close_reason(self) -> str | None:
-        return self._socket.close_reason
+        return self._link.close_reason
 
     @property
     def binary_audio(self) -> bool:
@@ -152,20 +189,18 @@ class Client:
         self._sequence = self._sent_bytes = 0
         self._bytes_a_ms = rate_hz * 2 / 1000 if format == "LINEAR16" else 0
         config = extension.StreamConfig(sample_rate=rate_hz, format=format, language=language)
-        await self._send(extension.AudioStreamStart(timestamp=_now_ms(), config=config))
+        await self._send(extension.AudioStreamStart(timestamp=now_ms(), config=config))
 
     async def send_audio(self, data: bytes) -> None:
         """Send the stream's next bytes, cut anywhere; large ones go as several chunks."""
         for place in range(0, len(data), MAX_CHUNK_BYTES):
             chunk = data[place : place + MAX_CHUNK_BYTES]
-            sequence = self._sequence
-            self._sequence += 1
-            self._sent_bytes += len(chunk)
-            if self.binary_audio:
-                frame = frames.Frame(frames.AUDIO_CHUNK, sequence, _now_ms(), chunk)
-                await self._send_frame(frames.pack(frame), text=False)
-            else:
-                await self._send(messages.AudioChunk(timestamp=_now_ms(), data=chunk, sequence=sequence))
+            async with self._link.sender.turn:
+                await self._link.sender.add(self._chunk(chunk))
+                # Only now: a chunk that is cancelled while it waits for room leaves no gap.
+                self._sequence += 1
+                self._sent_bytes += len(chunk)
+            await self._link.sender.flush()
 
     async def end(self, duration_ms: float | None = None) -> None:
         """End the audio stream: everything sent is to be recognised and answered.
@@ -174,30 +209,33 @@ class Client:
         """
         if duration_ms is None:
             duration_ms = self._sent_bytes / self._bytes_a_ms if self._bytes_a_ms else 0
-        await self._send(messages.AudioStreamEnd(timestamp=_now_ms(), duration=duration_ms))
+        await self._send(messages.AudioStreamEnd(timestamp=now_ms(), duration=duration_ms))
 
     async def command(self, text: str, context: dict[str, Any] | None = None) -> None:
         """Send a typed turn; `context` is any JSON object."""
         message = messages.Command(
-            timestamp=_now_ms(), command=text, context=UNSET if context is None else context
+            timestamp=now_ms(), command=text, context=UNSET if context is None else context
         )
         await self._send(message)
 
     async def renew(self, token: str) -> None:
-        """Send a fresh token for the same user; an AuthSuccess, or an Error, comes by iteration."""
-        await self._send(messages.Auth(timestamp=_now_ms(), token=token))
+        """Send a fresh token for the same user; an AuthSuccess, or an Error, comes by iteration.
+
+        None comes where the connection is lost meanwhile: the session is resumed with that token.
+        """
+        await self._link.authorize(token)
 
     # ---- what antiphon.v1 has; all of it raises BaseOnly in a base session
 
     async def ping(self) -> float:
         """Return how many seconds it takes there and back. It need not be iterated over meanwhile."""
-        with self._reader.pong() as (number, pong):
-            begin = time.perf_counter()
-            await self._extend(extension.Ping(id=number, timestamp=_now_ms()))
-            at = await pong
-        if at is None:
-            raise self.closed()
-        return at - begin
+        self._require_extended()
+        return await self._link.ping()
+
+    def abort(self) -> None:
+        """Lose the connection, as a network does: to see what survives that."""
+        self._require_extended()
+        self._link.abort()
 
     async def activity_start(self) -> None:
         """The user begins to speak. The first one ends automatic detection for the session."""
@@ -235,7 +273,7 @@ class Client:
             BadMessage: it is not one of the protocol.
         """
         try:
-            frame, message = await self._reader.get()
+            frame, message = await self._link.reader.get()
         except EOFError:
             raise StopAsyncIteration from None
         if self._on_frame:
@@ -245,27 +283,19 @@ class Client:
         return message
 
     def closed(self) -> Closed:
-        """Return, to be raised, why the connection is over."""
-        error = self._reader.last_error
-        if error and error.details and error.details.fatal:
-            return Closed(f"The gateway closed the connection: {error.message}", self.close_code, error.code)
-        # It may not have been read; its code is the reason of the close, too.
-        if self.close_reason in DISPOSITIONS:
-            code = ErrorCode(self.close_reason)
-            sentence = f"The gateway closed the connection: {DISPOSITIONS[code].message}"
-            return Closed(sentence, self.close_code, code)
-        if self.close_code == CloseCode.ABNORMAL_CLOSURE:
-            return Closed("The connection to the gateway was lost.", self.close_code, None)
-        return Closed(f"The gateway closed the connection ({self.close_code}).", self.close_code, None)
+        """Return, to be raised, why the session is over."""
+        return self._link.closed()
 
     # ---- within
 
     async def _authenticate(self, token: str, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                await self.renew(token)
                 if self.extended and self._hello != ClientHello():
-                    await self._send(self._hello)
+                    # It is written after the token, at once, however soon that is answered.
+                    async with self._link.sender.turn:
+                        await self._link.sender.add(Frame(messages.encode(self._hello)))
+                await self.renew(token)
                 async for answer in self:
                     match answer:
                         case messages.AuthSuccess(session_id=session_id, user_id=user_id):
@@ -284,26 +314,22 @@ class Client:
             raise CannotConnect(sentence) from None
         raise self.closed()
 
+    def _chunk(self, data: bytes) -> Frame:
+        """Return the frame of the stream's next chunk."""
+        audio_ms = len(data) / self._bytes_a_ms if self._bytes_a_ms else 0.0
+        if self.binary_audio:
+            frame = frames.Frame(frames.AUDIO_CHUNK, self._sequence, now_ms(), data)
+            return Frame(frames.pack(frame), text=False, sequence=self._sequence, audio_ms=audio_ms)
+        message = messages.AudioChunk(timestamp=now_ms(), data=data, sequence=self._sequence)
+        return Frame(messages.encode(message), sequence=self._sequence, audio_ms=audio_ms)
+
     async def _extend(self, message: Struct) -> None:
-        if not self.extended:
-            raise BaseOnly(f"The session with {self._url} has the base messages only.")
+        self._require_extended()
         await self._send(message)
 
+    def _require_extended(self) -> None:
+        if not self.extended:
+            raise BaseOnly(f"The session with {self._url} has the base messages only.")
+
     async def _send(self, message: Struct) -> None:
-        await self._send_frame(messages.encode(message), text=True)
-
-    async def _send_if_open(self, message: Struct) -> None:
-        try:
-            await self._send(message)
-        except Closed:
-            return  # Whoever iterates notices.
-
-    async def _send_frame(self, data: bytes, *, text: bool) -> None:
-        try:
-            await self._socket.send(data, text=text)
-        except ws.ConnectionClosed:
-            raise self.closed() from None
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+        await self._link.sender.send(Frame(messages.encode(message)))

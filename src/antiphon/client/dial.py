@@ -1,4 +1,4 @@
-"""Open the client's WebSocket, and say in a sentence why that did not work."""
+"""Open the client's WebSocket, and say in a sentence why that did not work; drop it without a word."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ async def dial(url: str, timeout_s: float, subprotocols: Sequence[str]) -> Clien
         raise CannotConnect(f"The gateway at {url} cannot be reached: {error.strerror or error}.") from None
     except ws.WebSocketException:
         raise CannotConnect(f"What answers at {url} is not a WebSocket server.") from None
+
+
+async def drop(socket: ClientConnection) -> None:
+    """End a connection at once, without a word: nobody may be there to answer."""
+    socket.transport.abort()
+    await socket.wait_closed()
 
 
 def _refused(url: str, response: Response) -> Refused:

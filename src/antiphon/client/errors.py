@@ -6,12 +6,14 @@ from __future__ import annotations
 class ClientError(Exception):
     """What went wrong, as a sentence; `code` is the gateway's error code where it gave one.
 
-    ├── CannotConnect   no gateway was reached
-    ├── Refused         it refused the handshake, with HTTP `status`
-    ├── NotAuthorized   it did not accept the token
-    ├── Closed          the connection is over, with `close_code`
-    ├── BadMessage      it sent what is no message of the protocol
-    └── BaseOnly        it does not speak the extensions of the protocol
+    ├── CannotConnect             no gateway was reached
+    ├── Refused                   it refused the handshake, with HTTP `status`
+    ├── NotAuthorized             it did not accept the token
+    ├── Closed                    the session is over, with the `close_code` of its last connection
+    │   └── SessionLost           its connection was lost, and could not be resumed
+    │       └── AuthorizationLost since the token was not accepted for it: NotAuthorized, too
+    ├── BadMessage                it sent what is no message of the protocol
+    └── BaseOnly                  it does not speak the extensions of the protocol
     """
 
     def __init__(self, sentence: str, code: str | None = None) -> None:
@@ -36,11 +38,19 @@ class NotAuthorized(ClientError):  # noqa: N818
 
 
 class Closed(ClientError):  # noqa: N818
-    """The connection is over."""
+    """The session is over."""
 
     def __init__(self, sentence: str, close_code: int | None, code: str | None) -> None:
         self.close_code = close_code
         super().__init__(sentence, code)
+
+
+class SessionLost(Closed):
+    """The connection was lost, and the session could not be resumed."""
+
+
+class AuthorizationLost(SessionLost, NotAuthorized):
+    """The connection was lost, and the token was not accepted to resume the session."""
 
 
 class BadMessage(ClientError):  # noqa: N818

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from websockets import exceptions as ws
 from websockets.asyncio.client import ClientConnection
 
 from antiphon import extension, messages
 from antiphon.client.binary import Answers
+from antiphon.client.dial import drop
 from antiphon.client.inbox import Inbox
 from antiphon.client.tools import ToolRunner
 from antiphon.errors import GatewayError
@@ -33,21 +34,31 @@ class Received(NamedTuple):
 
 
 class Reader:
-    """Reads a socket to its end. `reply` sends a message, if the connection is still open."""
+    """Reads the sockets of a session, one after the other, each to its end.
+
+    `note` is told of every message as it comes, `reply` sends one if the connection is still open.
+    """
 
     def __init__(
         self,
-        socket: ClientConnection,
         extended: bool,
         tools: ToolRunner,
         reply: Callable[[Struct], Awaitable[None]],
+        note: Callable[[ServerMessage], None],
     ) -> None:
         self.info: SessionInfo | None = None
         self.last_error: messages.Error | None = None
-        self._socket = socket
+        self.received = 0
+        """Messages of the session that have come, as the protocol counts them."""
+        self.patience_s: float | None = None
+        """How long a connection may be silent before it is taken for dead."""
+        self.holds = False
+        """Whether an error that ends a connection is held back until it is known that it ends the session."""
+        self._held: Received | None = None
         self._extended = extended
         self._tools = tools
         self._reply = reply
+        self._note = note
         self._inbox: Inbox[Received] = Inbox(MAX_UNREAD)
         self._answers = Answers()
         self._pongs: dict[int, asyncio.Future[float | None]] = {}
@@ -72,21 +83,49 @@ class Reader:
         finally:
             del self._pongs[number]
 
-    async def read(self) -> None:
+    async def read(self, socket: ClientConnection) -> None:
         """Read until the connection is over."""
         try:
             while True:
-                frame = await self._socket.recv()
-                message = self._decode(frame)
-                if message is not None:
-                    await self._handle(message)
-                await self._inbox.put(Received(frame, message))
+                try:
+                    async with asyncio.timeout(self.patience_s):
+                        frame = await socket.recv()
+                except TimeoutError:
+                    await drop(socket)
+                    return
+                await self.take(frame)
         except ws.ConnectionClosed:
             pass
         finally:
-            self._inbox.end()
             for number in self._pongs:
                 self._settle(number, None)
+
+    async def take(self, frame: str | bytes) -> None:
+        """Take a frame in its turn."""
+        message = self._decode(frame)
+        if not isinstance(message, extension.ServerPong | extension.Resumed):
+            self.received += 1
+        if message is not None:
+            await self._handle(message)
+        await self.release()  # It was not the last.
+        if self.holds and isinstance(message, messages.Error) and is_fatal(message):
+            self._held = Received(frame, message)
+        else:
+            await self._inbox.put(Received(frame, message))
+
+    async def release(self) -> None:
+        """Let the iteration have what is held back."""
+        held, self._held = self._held, None
+        if held:
+            await self._inbox.put(held)
+
+    def survive(self) -> None:
+        """Forget the error that ended a connection, as the session goes on."""
+        self._held = self.last_error = None
+
+    def end(self) -> None:
+        """Let the iteration end after what has come."""
+        self._inbox.end()
 
     async def aclose(self) -> None:
         """Stop the tools that are at work."""
@@ -103,6 +142,7 @@ class Reader:
     async def _handle(self, message: ServerMessage) -> None:
         """Do what does not wait for the iteration."""
         self._answers.note(message)
+        self._note(message)
         match message:
             case messages.Error():
                 self.last_error = message
@@ -113,7 +153,8 @@ class Reader:
             case extension.ServerPong(id=number):
                 self._settle(number, time.perf_counter())
             case extension.ToolCall():
-                await self._tools.call(message)
+                if refusal := self._tools.call(message):
+                    await self._reply(refusal)
             case extension.ToolCancelled(call_id=call_id):
                 self._tools.cancel(call_id)
             case _:
@@ -123,3 +164,8 @@ class Reader:
         pong = self._pongs.get(number) if isinstance(number, int) else None
         if pong and not pong.done():
             pong.set_result(at)
+
+
+def is_fatal(error: messages.Error) -> bool:
+    """Return whether the gateway closes the connection after it."""
+    return error.details is not UNSET and error.details.fatal is True

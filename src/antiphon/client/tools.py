@@ -29,17 +29,17 @@ class ToolRunner:
         self._send = send
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def call(self, call: ToolCall) -> None:
-        """Begin a call, if there is a tool for it."""
+    def call(self, call: ToolCall) -> ToolResult | None:
+        """Begin a call, if there is a tool for it; return the answer where it is refused."""
         if call.name not in self._tools or call.call_id in self._tasks:
-            return
+            return None
         if len(self._tasks) >= MAX_CALLS:
             sentence = f"{call.name} was not carried out: too much is to be done at once."
-            await self._send(ToolResult(call_id=call.call_id, error=sentence))
-            return
+            return ToolResult(call_id=call.call_id, error=sentence)
         task = asyncio.create_task(self._carry_out(call))
         self._tasks[call.call_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(call.call_id))
+        return None
 
     def cancel(self, call_id: str) -> None:
         """Stop working on a call."""

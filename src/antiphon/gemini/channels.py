@@ -9,6 +9,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from antiphon.gemini.probe import Probe
 from antiphon.gemini.upstream import MAX_MESSAGE_BYTES, Upstream, default_credentials
 
 _CHANNEL_OPTIONS: Final = (
@@ -31,7 +32,7 @@ class ChannelPool:
     def __init__(self, make: Callable[[], grpc.aio.Channel], streams_a_channel: int) -> None:
         self._make = make
         self._streams_a_channel = streams_a_channel
-        self._slots = [_Slot(make())]
+        self._slots = [Slot(make())]
 
     @property
     def first(self) -> grpc.aio.Channel:
@@ -43,12 +44,12 @@ class ChannelPool:
         return len(self._slots)
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[_Slot]:
+    async def lease(self) -> AsyncIterator[Slot]:
         """Hold room for one stream."""
         limit = self._streams_a_channel
         slot = next((slot for slot in self._slots if slot.streams < limit and not slot.sealed), None)
         if slot is None:
-            slot = _Slot(self._make())
+            slot = Slot(self._make())
             self._slots.append(slot)
         slot.streams += 1
         try:
@@ -59,24 +60,29 @@ class ChannelPool:
                 slot.sealed = False
                 if slot is not self._slots[0]:
                     self._slots.remove(slot)
-                    await slot.channel.close()
+                    await slot.aclose()
 
     async def aclose(self) -> None:
         for slot in self._slots:
-            await slot.channel.close()
+            await slot.aclose()
 
 
-class _Slot:
+class Slot:
     """A channel and the streams on it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
+        self.probe = Probe(channel)
         self.streams = 0
         self.sealed = False
 
     def seal(self) -> None:
         """Give the channel no more streams until it is empty."""
         self.sealed = True
+
+    async def aclose(self) -> None:
+        await self.probe.aclose()
+        await self.channel.close()
 
 
 def channel_maker(upstream: Upstream) -> Callable[[], grpc.aio.Channel]:

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini import codec
@@ -15,7 +15,7 @@ from antiphon.gemini import grpc_transport as gemini_grpc
 from antiphon.gemini import websocket as gemini_socket
 from antiphon.gemini import websocket_transport as gemini_websocket
 from antiphon.gemini.grpc_transport import METHOD, GrpcTransport
-from antiphon.gemini.upstream import GOOGLE, Transport, Upstream, Vertex, is_private
+from antiphon.gemini.upstream import GOOGLE, Opening, Transport, Upstream, Vertex, is_private
 from antiphon.gemini.websocket_transport import WebSocketTransport
 from antiphon.live import LiveStream, Setup
 
@@ -75,11 +75,12 @@ class Gemini:
             GatewayError: UPSTREAM_UNAVAILABLE after the last try, or at once what a status means
                 that another try would not mend.
         """
-        message = codec.setup_message(setup, self._upstream.voice)
+        history = codec.history_message(setup.history) if setup.history else None
+        opening = Opening(codec.setup_message(setup, self._upstream.voice), history)
         for tries_left in reversed(range(self._upstream.tries)):
             async with AsyncExitStack() as stack:
                 try:
-                    stream = await stack.enter_async_context(self._transport.conversation(message))
+                    stream = await stack.enter_async_context(self._transport.conversation(opening))
                 except GatewayError as error:
                     if error.code not in _RETRIED:
                         raise
@@ -124,13 +125,13 @@ class AutoTransport:
         await self._second.aclose()
 
     @asynccontextmanager
-    async def conversation(self, setup: Any) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
         now = asyncio.get_running_loop().time()
         refused = False
         if now >= self._first_again_at:
             async with AsyncExitStack() as stack:
                 try:
-                    stream = await stack.enter_async_context(self._first.conversation(setup))
+                    stream = await stack.enter_async_context(self._first.conversation(opening))
                 except GatewayError as error:
                     if error.code is not ErrorCode.UPSTREAM_UNSUPPORTED:
                         raise
@@ -138,7 +139,7 @@ class AutoTransport:
                 else:
                     yield stream
                     return
-        async with self._second.conversation(setup) as stream:
+        async with self._second.conversation(opening) as stream:
             if refused:  # and not the model alone, which the other transport would not know either
                 if self._first_again_at < 0:
                     _log.warning("The upstream does not serve gRPC; its WebSocket is used instead")

@@ -7,6 +7,7 @@ to parse one. Every message is a fresh one; one reused for an hour keeps 113 MiB
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
 from google.ai.generativelanguage_v1beta import types as _types
@@ -70,6 +71,16 @@ def setup_message(setup: live.Setup, voice: Voice) -> Any:
     body.session_resumption.SetInParent()
     if setup.handle:
         body.session_resumption.handle = setup.handle
+    return message
+
+
+def history_message(history: Sequence[live.Turn]) -> Any:
+    """Return the message that tells a new conversation what was said in an earlier one; it asks for no
+    answer.
+    """
+    message = ClientMessage()
+    for turn in history:
+        message.client_content.turns.add(role=turn.role).parts.add().text = turn.text
     return message
 
 

@@ -17,13 +17,15 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from antiphon import live
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.gemini import codec
-from antiphon.gemini.channels import ChannelPool, channel_maker
+from antiphon.gemini.channels import ChannelPool, Slot, channel_maker
 from antiphon.gemini.profiles import Profile
 from antiphon.gemini.upstream import (
     QUOTA_RETRY_AFTER_MS,
     QUOTA_RETRY_AT_MOST_MS,
+    Opening,
     Upstream,
 )
 from antiphon.live import LiveEvent, LiveInput, LiveStream
@@ -92,14 +94,14 @@ class GrpcTransport:
         await self._pool.aclose()
 
     @asynccontextmanager
-    async def conversation(self, setup: Any) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
         async with self._pool.lease() as lease:
             stream = _Stream(
-                lease.channel, self._metadata, self._profile, wait_for_ready=self._upstream.wait_for_ready
+                lease, self._metadata, self._profile, wait_for_ready=self._upstream.wait_for_ready
             )
             try:
                 try:
-                    await stream.open(setup, self._upstream.setup_timeout_s)
+                    await stream.open(opening, self._upstream.setup_timeout_s)
                 except GatewayError as error:
                     if error.code is ErrorCode.UPSTREAM_TIMEOUT:
                         lease.seal()
@@ -112,31 +114,36 @@ class GrpcTransport:
 class _Stream:
     """One RPC, as a `LiveStream`."""
 
+    upstream: live.Upstream = "primary"
+
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        lease: Slot,
         metadata: Sequence[tuple[str, str]],
         profile: Profile,
         *,
         wait_for_ready: bool,
     ) -> None:
-        method = channel.stream_stream(
+        method = lease.channel.stream_stream(
             METHOD,
             request_serializer=codec.ClientMessage.SerializeToString,
         )
         self._profile = profile
+        self._probe = lease.probe
         self._call = method(metadata=metadata, wait_for_ready=wait_for_ready)
         self._status: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
         self._call.add_done_callback(partial(_keep_status, self._status))
 
-    async def open(self, setup: Any, timeout_s: float) -> None:
-        """Send the set-up and wait until it is acknowledged."""
+    async def open(self, opening: Opening, timeout_s: float) -> None:
+        """Send the set-up and wait until it is acknowledged; tell the history, if there is one."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._watched(self._call.wait_for_connection())
-                await self._write(setup)
+                await self._write(opening.setup)
                 while not (await self._read()).HasField("setup_complete"):
                     pass
+                if opening.history is not None:
+                    await self._write(opening.history)
         except TimeoutError as error:
             raise GatewayError(ErrorCode.UPSTREAM_TIMEOUT) from error
 
@@ -144,6 +151,9 @@ class _Stream:
         message = codec.input_message(item, self._profile)
         if message is not None:
             await self._write(message)
+
+    async def ping(self) -> None:
+        await self._probe.ask()
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         while True:

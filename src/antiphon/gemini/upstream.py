@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -69,6 +69,15 @@ class Upstream(Struct, frozen=True):
         return f"Upstream(target={self.target!r}, tls={self.tls}, transport={self.transport!r})"
 
 
+class Opening(NamedTuple):
+    """The messages that a conversation is opened with: the set-up, and, once that is acknowledged, the
+    history.
+    """
+
+    setup: Any
+    history: Any | None = None
+
+
 class Transport(Protocol):
     """One way to an upstream."""
 
@@ -90,8 +99,8 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Close every connection."""
 
-    def conversation(self, setup: Any) -> AbstractAsyncContextManager[LiveStream]:
-        """Open a conversation with a set-up message; entering returns when the model is ready.
+    def conversation(self, opening: Opening) -> AbstractAsyncContextManager[LiveStream]:
+        """Open a conversation; entering returns when the model is ready.
 
         Raises:
             GatewayError: with an UPSTREAM_* code, and why as its cause.

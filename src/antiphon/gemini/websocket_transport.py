@@ -22,11 +22,12 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.protobuf import json_format
 from websockets.asyncio.client import ClientConnection
 
+from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini import codec
 from antiphon.gemini import json_form as gemini_json
 from antiphon.gemini.profiles import Profile
-from antiphon.gemini.upstream import Upstream, default_credentials, is_private
+from antiphon.gemini.upstream import Opening, Upstream, default_credentials, is_private
 from antiphon.gemini.websocket import SOCKET_OPTIONS, Socket, gateway_error, opened
 from antiphon.live import LiveEvent, LiveInput, LiveStream
 
@@ -37,6 +38,7 @@ PATH: Final = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGen
 PROBE_EVERY_S: Final = 10.0
 PROBE_AGAIN_S: Final = 1.0
 PROBE_TIMEOUT_S: Final = 5.0
+PING_TIMEOUT_S: Final = 5.0
 
 _NO_EXTRA: Final = (
     "Google is spoken to over the WebSocket by google-genai, which is not installed: "
@@ -81,11 +83,11 @@ class WebSocketTransport:
             self._genai.close()
 
     @asynccontextmanager
-    async def conversation(self, setup: Any) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self._upstream.setup_timeout_s):
-                    stream = await self._opened(setup, stack)
+                    stream = await self._opened(opening, stack)
             except TimeoutError as error:
                 raise GatewayError(ErrorCode.UPSTREAM_TIMEOUT) from error
             except (OSError, websockets.WebSocketException) as error:
@@ -98,17 +100,19 @@ class WebSocketTransport:
             finally:
                 self.connections -= 1
 
-    async def _opened(self, setup: Any, stack: AsyncExitStack) -> _Stream:
+    async def _opened(self, opening: Opening, stack: AsyncExitStack) -> _Stream:
         if self._genai:
-            socket, complete = await _open_by_genai(self._genai, setup, stack)
+            socket, complete = await _open_by_genai(self._genai, opening.setup, stack)
             stream = _Stream(socket, self._profile)
         else:
             socket = await self._connect()
             stack.push_async_callback(socket.close)
             stream, complete = _Stream(socket, self._profile), False
-            await stream.write(setup)
+            await stream.write(opening.setup)
         while not complete:
             complete = (await stream.read()).HasField("setup_complete")
+        if opening.history is not None:
+            await stream.write(opening.history)
         return stream
 
     async def _connect(self) -> ClientConnection:
@@ -125,6 +129,8 @@ class WebSocketTransport:
 class _Stream:
     """One WebSocket, as a `LiveStream`."""
 
+    upstream: live.Upstream = "primary"
+
     def __init__(self, socket: ClientConnection, profile: Profile) -> None:
         self._socket = socket
         self._profile = profile
@@ -133,6 +139,15 @@ class _Stream:
         message = codec.input_message(item, self._profile)
         if message is not None:
             await self.write(message)
+
+    async def ping(self) -> None:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await (await self._socket.ping())
+        except websockets.ConnectionClosed as error:
+            raise gateway_error(error) from error
+        except TimeoutError as error:
+            raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
 
     async def __aiter__(self) -> AsyncIterator[LiveEvent]:
         while True:

@@ -8,10 +8,11 @@ may have more ahead: `lead_s`.
 from __future__ import annotations
 
 from collections import deque
-from itertools import takewhile
-from typing import Final
+from collections.abc import Iterable
+from itertools import islice, takewhile
+from typing import Any, ClassVar, Final
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
 LEAD_S: Final = 0.25
 PIECE_S: Final = 0.1
@@ -59,7 +60,21 @@ class Answer:
     only `LEAD_S`, so that it is known which one the user hears. Nothing goes out while `held`.
     """
 
+    KEPT: ClassVar[dict[str, Any]] = {
+        "lead_s": float,
+        "played_until": float,
+        "first": int,
+        "_text": str,
+        "_rest": bytes,
+        "_rate_hz": int,
+        "_number": int,
+        "_encoding": str | None,
+        "_playing": int,
+    }
+
     def __init__(self) -> None:
+        self.first = 1
+        """The number of the first piece that waits."""
         self.lead_s = LEAD_S
         self.held = False
         self.played_until = 0.0
@@ -74,6 +89,23 @@ class Answer:
         self._number = 0
         self._encoding: str | None = None
         self._playing = 0
+
+    @property
+    def end(self) -> int:
+        """The number of the next piece."""
+        return self.first + len(self._pieces)
+
+    def entries(self, begin: int) -> list[bytes]:
+        """Return the pieces from a number on, as they are written down; none of them changes any more."""
+        self._growing = False
+        return [msgpack.encode(piece) for piece in islice(self._pieces, max(0, begin - self.first), None)]
+
+    def restore(self, entries: Iterable[bytes]) -> None:
+        """Take what was written down, from `first` on."""
+        for entry in entries:
+            piece = msgpack.decode(entry, type=Piece)
+            self._pieces.append(piece)
+            self._waiting_s += _cost_s(piece)
 
     @property
     def waiting_s(self) -> float:
@@ -125,7 +157,7 @@ class Answer:
         for start in range(0, whole, size):
             self._add(pcm[start : min(start + size, whole)])
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """End the response: text that no audio followed goes out as a piece of its own."""
         if self._encoding:
             self._add_rest()
@@ -141,6 +173,7 @@ class Answer:
         """Forget everything that has not gone out; no encoder need bother with it."""
         for piece in self._pieces:
             piece.data = piece.data or b""
+        self.first += len(self._pieces)
         self._pieces.clear()
         self._unencoded.clear()
         self._waiting_s = 0.0
@@ -162,6 +195,7 @@ class Answer:
         if now < self.release_at:
             return None
         piece = self._pieces.popleft()
+        self.first += 1
         self._waiting_s = self._waiting_s - _cost_s(piece) if self._pieces else 0.0
         self._playing = piece.number
         self.played_until = max(self.played_until, now) + piece.duration_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ TOO_LONG: Final = "The call is too long; say less."
 MAX_ID: Final = 256
 MAX_CALL_BYTES: Final = 32 * 1024
 """A call that is longer is sent to nobody: a client takes messages as long as ours, and no more."""
+INTERRUPTED: Final = "The call was interrupted; whether it was carried out is not known."
 OVER: Final = "This call is over; make another."
 
 MAX_PENDING: Final = 64
@@ -33,7 +34,7 @@ MAX_REMEMBERED: Final = 1024
 MAX_RESULTS: Final = 16
 """Results that are kept for a model that asks again, each of them as long as a message at most."""
 
-Outcome = ToolCall | ToolCancelled | Run | Abort | live.ToolResult
+Outcome = ToolCall | ToolCancelled | Run | Abort | live.ToolResult | live.Text
 
 
 class Over(Enum):
@@ -52,6 +53,8 @@ class _Call(Struct, frozen=True):
     name: str
     by_client: bool = False
     until: float = float("inf")
+    forgotten: bool = False
+    """Whether another model goes on with the conversation, which knows nothing of the call."""
 
 
 class Calls:
@@ -60,6 +63,14 @@ class Calls:
     `commands` are the names of the declared functions. Those of `tools` are carried out, others only told of,
     unless the client says that it carries out commands. One that cannot be called is only told of its own.
     """
+
+    KEPT: ClassVar[dict[str, Any]] = {
+        "client_carries_out": bool,
+        "_count": int,
+        "_pending": dict[str, _Call],
+        "_over": dict[str, Over],
+        "_results": dict[str, live.ToolResult],
+    }
 
     def __init__(self, commands: Collection[str], tools: Mapping[str, Tool], *, calls_client: bool) -> None:
         self.client_carries_out = False
@@ -71,6 +82,11 @@ class Calls:
         self._pending: dict[str, _Call] = {}
         self._over: dict[str, Over] = {}
         self._results: dict[str, live.ToolResult] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether a call is worked on."""
+        return bool(self._pending)
 
     @property
     def deadline(self) -> float:
@@ -145,6 +161,15 @@ class Calls:
         """End all that is worked on."""
         return self.cancel(tuple(self._pending), reason, now)
 
+    def forgotten(self) -> None:
+        """Note that the model knows nothing of the calls that are worked on."""
+        self._pending = {call_id: replace(call, forgotten=True) for call_id, call in self._pending.items()}
+
+    def recover(self) -> list[Outcome]:
+        """Answer the calls whose workers are gone with the node that they ran on."""
+        gone = [call for call in self._pending.values() if not call.by_client]
+        return [self._result(call, {"error": INTERRUPTED}) for call in gone]
+
     def expire(self, now: float) -> list[Outcome]:
         """End the calls that are late, and tell the model so."""
         outcomes: list[Outcome] = []
@@ -160,12 +185,12 @@ class Calls:
             return ToolCancelled(timestamp=milliseconds(now), call_id=call.id, reason=reason)
         return Abort(call.id)
 
-    def _result(self, call: _Call, result: dict[str, Any]) -> live.ToolResult:
+    def _result(self, call: _Call, result: dict[str, Any]) -> Outcome:
         self._end(call.id, self._over.get(call.id, Over.ANSWERED))
         self._results[call.id] = live.ToolResult(call.model_id, call.name, result)
         if len(self._results) > MAX_RESULTS:
             del self._results[next(iter(self._results))]
-        return self._results[call.id]
+        return self._results[call.id].told() if call.forgotten else self._results[call.id]
 
     def _end(self, call_id: str, over: Over) -> None:
         self._pending.pop(call_id, None)

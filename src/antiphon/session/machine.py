@@ -5,22 +5,27 @@ touches a socket. `now` is always seconds since the epoch. The shell (`bridge`) 
 in order, takes what goes to the model with `next_input()`, and calls `expire()` at `deadline()`.
 
     NEW --auth--> AUTHENTICATING --authenticated--> READY --first turn--> OPENING --opened--> LIVE
-     LIVE --first activity_start of a session that detected speech by itself--> OPENING
-     any state --fatal error, disconnected--> CLOSED
+     NEW --resume--> AUTHENTICATING --another session takes the connection over--> CLOSED
+     LIVE --the connection to the model breaks, or is to be renewed--> OPENING
+     LIVE --the client is gone for a while--> READY
+     any state --fatal error; a client gone that cannot, or does not, come back--> CLOSED
 
-What is said lies with its two sides, `user_side` and `model_side`; both tell everything in messages of
-`antiphon.v1`, and a client that has not negotiated it is sent the base messages among them.
+READY, OPENING and LIVE tell of the model's side, `link`. The client's side, `presence`, is there or gone
+beside that: a client of `antiphon.v1` that is gone may resume its session, and finds what it has missed.
+
+What is said lies with the two sides of the conversation, `user_side` and `model_side`; both tell everything
+in messages of `antiphon.v1`, and a client that has not negotiated it is sent the base messages among them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, Final, assert_never
+from typing import Any, ClassVar, Final, Protocol, assert_never
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from antiphon import extension, frames, live, messages
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
@@ -37,11 +42,31 @@ from antiphon.messages import (
 from antiphon.session import negotiation
 from antiphon.session.answer import Piece
 from antiphon.session.calls import Calls
-from antiphon.session.effects import Abort, Close, Effect, Encode, Open, Run, Send, SendBinary, Verify
+from antiphon.session.effects import (
+    Abort,
+    Again,
+    Close,
+    Effect,
+    Encode,
+    Find,
+    HangUp,
+    Open,
+    Run,
+    Send,
+    SendBinary,
+    Verify,
+)
+from antiphon.session.kept import dump, load
+from antiphon.session.link import Link, Phase
 from antiphon.session.metering import Meter
 from antiphon.session.microphone import Microphone
 from antiphon.session.model_side import ModelSide
 from antiphon.session.negotiation import Limits, Wishes
+from antiphon.session.notices import Limit, Notices
+from antiphon.session.outbox import Frame, Missed
+from antiphon.session.pace import Pace
+from antiphon.session.presence import Presence
+from antiphon.session.renewal import Upkeep
 from antiphon.session.uplink import Uplink
 from antiphon.session.user_side import Timeline, UserSide
 from antiphon.tools.call import Tool
@@ -78,7 +103,7 @@ _ANY_TURN: Final[frozenset[type]] = _HELLO | {
 }
 
 LEGAL: Final[dict[State, frozenset[type]]] = {
-    State.NEW: _HELLO | {Auth},
+    State.NEW: _HELLO | {Auth, extension.Resume},
     State.AUTHENTICATING: frozenset(),
     State.READY: _ANY_TURN,
     State.OPENING: _ANY_TURN,
@@ -88,13 +113,33 @@ LEGAL: Final[dict[State, frozenset[type]]] = {
 """What a client may say when. The shell holds messages back while AUTHENTICATING."""
 
 
-Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort
+Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort | Open | HangUp
 """What the parts of a session want done."""
 
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 _NOT_ACTIVE: Final = (extension.Ping, extension.Pong)
 """What does not keep an idle session open."""
+_NOT_COUNTED: Final = (Auth, extension.Resume, *_NOT_ACTIVE)
+"""What is about the connection rather than the session."""
+_ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
+"""Errors that end a session for good; after others that close the connection it can be resumed."""
+_PHASES: Final = {Phase.CLOSED: State.READY, Phase.OPENING: State.OPENING, Phase.OPEN: State.LIVE}
+_STANDING: Final = frozenset(_PHASES.values())
+
+
+class Logged(Protocol):
+    """A part of a session that is written down by entries: those from `first` to before `end` are kept."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    def entries(self, begin: int) -> list[bytes]: ...
+
+    def restore(self, entries: Iterable[bytes]) -> None: ...
 
 
 class Session:
@@ -102,6 +147,27 @@ class Session:
 
     `extended` says that the client speaks `antiphon.v1`; `tools` are the commands that are carried out.
     """
+
+    KEPT: ClassVar[dict[str, Any]] = {
+        "user_id": str,
+        "_wishes": Wishes,
+        "_language": str,
+        "_began_at": float,
+        "_active_at": float,
+        "_pings": int,
+        "_frames_sent": int,
+        "_framed": bool,
+        "_usage_due": bool,
+        "_presence": Presence,
+        "_uplink": Uplink,
+        "_link": Link,
+        "_timeline": Timeline,
+        "_meter": Meter,
+        "_microphone": Microphone,
+        "_user": UserSide,
+        "_model": ModelSide,
+        "_calls": Calls,
+    }
 
     def __init__(
         self,
@@ -114,10 +180,9 @@ class Session:
         tools: Mapping[str, Tool] | None = None,
     ) -> None:
         self.id = session_id
-        self.state = State.NEW
         self.extended = extended
         self.user_id = ""
-        self.handle: str | None = None
+        self._stage: State | None = State.NEW
         self._setup = setup
         self._limits = limits
         self._wishes = Wishes()
@@ -129,7 +194,10 @@ class Session:
         self._pings = self._frames_sent = 0
         self._framed = False
         """Whether the audio of this response travels as binary frames."""
+        self._presence = Presence()
+        self._pace = Pace(limits.audio_speed)
         self._uplink = Uplink(limits.uplink_s)
+        self._link = Link(self._setup_now, self._uplink, Upkeep(limits.mute_s, limits.connection_s))
         self._timeline = Timeline()
         self._meter = Meter()
         self._microphone = Microphone(self._timeline)
@@ -137,19 +205,46 @@ class Session:
         self._model = ModelSide(can_flush=extended)
         self._commands = frozenset(function.name for function in setup.functions)
         self._calls = Calls(self._commands, tools or {}, calls_client=extended)
-        self._usage_due = self._parting = False
+        self._usage_due = self._parting = self._paced = False
+        self._notices = Notices()
+        self._token_at = now
+        self.saved_elsewhere = False
+        """Whether what is acknowledged has to be saved first, which `safe()` tells of."""
         self._held_at: float | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the session stands."""
+        return self._stage or _PHASES[self._link.phase]
+
+    @property
+    def handle(self) -> str | None:
+        """What resumes the conversation with the model, as it said last."""
+        return self._link.handle
+
+    @property
+    def attached(self) -> bool:
+        """Whether the client is there."""
+        return self._presence.attached
+
+    @property
+    def detached_at(self) -> float:
+        """When the client went away; infinity while it is there."""
+        return self._presence.detached_at
 
     # ---- from the client
 
     def receive(self, message: messages.ClientMessage | extension.ClientMessage, now: float) -> list[Effect]:
         """Take a client's message."""
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or not self.attached:
             return []
+        if not isinstance(message, _NOT_COUNTED):
+            self._presence.received += 1
         if type(message) not in LEGAL[self.state]:
-            return self.reject(GatewayError(ErrorCode.AUTH_REQUIRED), now)
+            return self._reject(_out_of_place(message), now)
         if not isinstance(message, _NOT_ACTIVE):
             self._active_at = now
+        self._presence.confirm()
         match message:
             case AudioChunk():
                 return self._chunk(message, now)
@@ -161,13 +256,16 @@ class Session:
                 return self._command(message, now)
             case Auth(token=token):
                 return self._verify(token, now)
+            case extension.Resume():
+                return self._resume(message)
             case extension.ClientHello():
                 return self._hello(message)
             case extension.Ping(id=ping_id, timestamp=timestamp):
                 return self._act(
                     [extension.ServerPong(timestamp=milliseconds(now), id=ping_id, echo_time=timestamp)], now
                 )
-            case extension.Pong():
+            case extension.Pong(id=ping_id):
+                self._presence.outbox.ponged(ping_id)
                 return []
             case extension.ActivityStart():
                 return self._press(now)
@@ -183,17 +281,24 @@ class Session:
                 assert_never(message)
 
     def reject(self, error: GatewayError, now: float) -> list[Effect]:
-        """Answer something that is no message, or not now, and cut a client that keeps sending it."""
+        """Answer something that is no message."""
+        self._presence.received += 1
+        return self._reject(error, now)
+
+    def _reject(self, error: GatewayError, now: float) -> list[Effect]:
+        """Answer something that cannot be done, and cut a client that keeps sending it."""
         errors = self._error_times
         if len(errors) == errors.maxlen and now - errors[0] < 60:
             return self._fail(GatewayError(ErrorCode.PROTOCOL_TOO_MANY_ERRORS), now)
         errors.append(now)
         return self._fail(error, now)
 
-    def disconnected(self, now: float) -> list[Effect]:
-        """Note that the client is gone."""
-        if self.state is State.CLOSED:
+    def disconnected(self, now: float, *, clean: bool = False) -> list[Effect]:
+        """Note that the client is gone; `clean`: it has said so. It may come back."""
+        if self.state is State.CLOSED or not self.attached:
             return []
+        if self._resumable:
+            return self._detach(now, clean=clean)
         if self._microphone.pressed:
             self._act(self._microphone.release(), now)
         self._parting = self.state is State.LIVE and self._microphone.push_to_talk
@@ -201,21 +306,150 @@ class Session:
 
     # ---- from the shell
 
-    def authenticated(self, user_id: str, expires_at: float, now: float) -> list[Effect]:
-        """Begin the session, or go on with a renewed token of the same user, until `expires_at`."""
+    def authenticated(
+        self, user_id: str, expires_at: float, now: float, resume_token: str = ""
+    ) -> list[Effect]:
+        """Begin the session, or go on with a renewed token of the same user, until `expires_at`.
+
+        A session that begins can be resumed with the `resume_token`, if there is one.
+        """
         self._verifying = False
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or not self.attached:
             return []
         if self.state is State.AUTHENTICATING:
-            self.state = State.READY
+            self._stage = None
             self.user_id = user_id
             self._began_at = self._active_at = now
+            if self.extended and resume_token and self._limits.resume_s:
+                self._presence.issue(resume_token)
         elif user_id != self.user_id:
             return self._fail(GatewayError(ErrorCode.AUTH_USER_CHANGED), now)
-        self._token_expires_at = expires_at
+        self._token_expires_at, self._token_at = expires_at, now
         success = AuthSuccess(timestamp=milliseconds(now), session_id=self.id, user_id=self.user_id)
-        info = negotiation.session_info(self._limits, expires_at, now)
+        info = negotiation.session_info(self._limits, expires_at, self._presence.token, now)
         return self._act([success, info], now)
+
+    def unfound(self, error: GatewayError, now: float) -> list[Effect]:
+        """Take the verdict that nothing can be resumed; an auth may begin a new session."""
+        if self.state is State.CLOSED:
+            return []
+        self._stage = State.NEW
+        self._verifying = False
+        return self._fail(error, now)
+
+    def moved(self) -> None:
+        """Note that another session has taken the connection over."""
+        self._stage = State.CLOSED
+        self._presence.attached = False
+
+    def admits(self, user_id: str, resume_digest: str) -> bool:
+        """Whether a client that shows this may resume the session."""
+        return self._resumable and user_id == self.user_id and self._presence.admits(resume_digest)
+
+    def attach(
+        self, received: int, expires_at: float, resume_token: str, spent: str, now: float
+    ) -> list[Effect]:
+        """Go on with the client on another connection, which it came to with the token of digest `spent`.
+
+        It has `received` so many messages; `resume_token` is its next one. The connection that it had, if
+        that is still open, is not closed here.
+        """
+        presence = self._presence
+        lossy = False
+        try:
+            missed = presence.outbox.missed(received)
+        except ValueError:
+            # A node is gone that had sent more than it could save.
+            presence.outbox.restart(received)
+            missed, lossy = Missed([], True), True
+        presence.attach(resume_token, spent)
+        self._token_expires_at, self._token_at = expires_at, now
+        self._active_at = now
+        self._held_at = None
+        resumed = extension.Resumed(
+            timestamp=milliseconds(now),
+            session_id=self.id,
+            resume_token=resume_token,
+            next_sequence=presence.next_sequence,
+            replayed=len(missed.frames),
+            lossy=lossy or missed.lossy,
+            received=presence.received,
+        )
+        effects: list[Effect] = [Send(resumed), *(Again(frame) for frame in missed.frames)]
+        effects += self._act(self._model.hold(False, now), now)
+        if not self._uplink.empty or self._uplink.unanswered:
+            effects += self._open(now)
+        return [*effects, *self._ping(now)]
+
+    def evicted(self, now: float) -> list[Effect]:
+        """Note that the session goes on elsewhere, and no longer here."""
+        if self.state is State.CLOSED:
+            return []
+        effects = self._tell(GatewayError(ErrorCode.SESSION_TAKEN_OVER), now) if self.attached else []
+        return effects + self._close(4409, ErrorCode.SESSION_TAKEN_OVER)
+
+    # ---- written down, for another node to go on
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of the resume tokens that are good."""
+        return self._presence.digests
+
+    @property
+    def logs(self) -> tuple[Logged, Logged, Logged]:
+        """What goes to the model, what went to the client, what is still to go to it."""
+        return self._uplink, self._presence.outbox, self._model.answer
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether entries of the logs are others than they were; asking is taking note."""
+        changed = (self._uplink.changed, self._presence.outbox.changed)
+        return any(changed)
+
+    def dump(self) -> bytes:
+        """Return the state, all but the logs."""
+        return dump(self)
+
+    def restore(self, state: bytes, logs: Sequence[Iterable[bytes]], spent: str, now: float) -> None:
+        """Become the session that was written down; its client is about to be attached.
+
+        Should that fail, it may come again with the token of digest `spent`.
+
+        Raises:
+            msgspec.DecodeError: it was written by a version with another form.
+        """
+        load(self, state)
+        for part, entries in zip(self.logs, logs, strict=True):
+            part.restore(entries)
+        self._stage = None
+        self._presence.detach(now)
+        self._presence.digests = (spent,)
+        self._user.begin_connection()
+        recovered = [*self._model.recover(now), *self._calls.recover()]
+        self._act([*recovered, *self._model.hold(True, now)], now)
+
+    def replaced(self, now: float) -> list[Effect]:
+        """Tell the client's old connection that another one takes its place."""
+        error = GatewayError(ErrorCode.SESSION_TAKEN_OVER)
+        return [
+            Send(error_message(error, milliseconds(now), trace_id=self.id)),
+            Close(4409, error.code.value),
+        ]
+
+    def drain(self, time_left_s: float, now: float) -> list[Effect]:
+        """Tell the client that its connection will be closed, as the node stops."""
+        if self.state not in _STANDING:
+            return []
+        return self._act([self._go_away("drain", time_left_s, now)], now)
+
+    def safe(self, sequence: int | None, now: float) -> list[Effect]:
+        """Note that the audio up to a sequence is safe, whatever becomes of this node; see `mark()`."""
+        self._presence.safe(sequence)
+        return self._act(self._acks(now), now)
+
+    def mark(self) -> int | None:
+        """Return the place in the audio that has been taken, for `safe()`."""
+        return self._presence.mark()
 
     def refused(self, error: GatewayError, now: float) -> list[Effect]:
         """Take the verdict that a token is no good. The token in force is not touched by it."""
@@ -224,23 +458,67 @@ class Session:
             return self._fail(error, now)
         return self._fail(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED), now)
 
-    def opened(self, now: float) -> list[Effect]:
+    def opened(self, now: float, upstream: live.Upstream = "primary") -> list[Effect]:
         """Note that the model is ready; what waited for it may be taken."""
-        if self.state is State.OPENING:
-            self.state = State.LIVE
-            self._uplink.touch(now)
-        return []
+        if self.state is not State.OPENING:
+            return []
+        told = self._link.opened(upstream, now)
+        if not self._link.restored:
+            self._calls.forgotten()
+        self._timeline.begin_connection(self._uplink.audio_ms)
+        self._meter.begin_connection()
+        return self._act(told, now)
+
+    def lost(self, error: GatewayError, now: float) -> list[Effect]:
+        """Note that the conversation with the model broke, or could not be opened."""
+        if self.state is State.CLOSED:
+            return []
+        was_live = self.state is State.LIVE
+        try:
+            told = self._link.lost(error, now)
+        except GatewayError as final:
+            return [HangUp(), *self._fail(final, now)]
+        return self._leave_model(now) + self._act(told, now) if was_live else self._act(told, now)
 
     def failed(self, error: GatewayError, now: float) -> list[Effect]:
-        """Take a failure of the model, or of the gateway itself."""
+        """Take a failure of the connection to the client, or of the gateway itself."""
         return self._fail(error, now)
+
+    def end(self, error: GatewayError, now: float) -> list[Effect]:
+        """End the session for good, for this reason."""
+        if self.state is State.CLOSED:
+            return []
+        effects = self._act(self._model.fail(now), now) + self._tell(error, now)
+        code = DISPOSITIONS[error.code].close
+        assert code, "an error that ends a session closes its connection"
+        return [*effects, HangUp(), *self._close(code, error.code.value)]
 
     def next_input(self, now: float) -> live.LiveInput | None:
         """Take what goes to the model next, or None. Nothing is given before `opened()`."""
-        item = self._uplink.take(now) if self.state is State.LIVE or self.last_words else None
+        item = self._link.next_input(now) if self.state is State.LIVE or self.last_words else None
         if isinstance(item, live.Audio):
             self._meter.audio_in_ms += len(item.pcm) * 500 / live.INPUT_RATE_HZ
         return item
+
+    @property
+    def given(self) -> int:
+        """The number of what `next_input()` gave last, for `arrived()`."""
+        return self._uplink.taken_number
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something that was given is not known to have arrived."""
+        return self._uplink.in_flight
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits to be given to the model."""
+        return not self._uplink.empty
+
+    def arrived(self, number: int, now: float, trip_s: float = 0.0) -> None:
+        """Note that what was given up to this number has reached the model's machine."""
+        if self.state is State.LIVE or self._parting:
+            self._link.arrived(number, now, trip_s)
 
     def encoded(self, piece: Piece, data: bytes, now: float) -> list[Effect]:
         """Take what became of `Encode`."""
@@ -278,6 +556,11 @@ class Session:
         return self._uplink.full
 
     @property
+    def too_fast(self) -> bool:
+        """Whether the client should not be read for now: it sends much faster than real time."""
+        return self._paced
+
+    @property
     def answer_full(self) -> bool:
         """Whether the model should not be read for now: its answer or its calls run too far ahead."""
         return self._model.waiting_s >= self._limits.answer_s or self._uplink.results >= _MAX_RESULTS
@@ -292,13 +575,25 @@ class Session:
         if self.state in (State.NEW, State.AUTHENTICATING):
             return self._began_at + limits.auth_timeout_s
         return min(
-            self._token_expires_at,
             self._began_at + limits.max_duration_s,
-            self._active_at + limits.idle_timeout_s,
-            self._uplink.deadline,
+            *self._client_deadlines(),
+            self._link.deadline,
             self._model.deadline,
             self._user.final_at,
             self._calls.deadline,
+        )
+
+    def _client_deadlines(self) -> Sequence[float]:
+        limits, presence = self._limits, self._presence
+        if not presence.attached:
+            park_at = presence.detached_at + limits.park_s
+            parked = self._link.phase is Phase.CLOSED
+            return presence.detached_at + limits.resume_s, float("inf") if parked else park_at
+        return (
+            self._token_expires_at,
+            self._active_at + limits.idle_timeout_s,
+            self._pace.resume_at if self._paced else float("inf"),
+            self._notices.next_at(self._client_limits()) if self.extended else float("inf"),
             self._slow_at,
             self._ping_at,
         )
@@ -312,21 +607,55 @@ class Session:
             if now < self._began_at + limits.auth_timeout_s:
                 return []
             return self._fail(GatewayError(ErrorCode.AUTH_TIMEOUT), now)
+        if now >= self._began_at + limits.max_duration_s:
+            return self._fail(GatewayError(ErrorCode.SESSION_MAX_DURATION), now)
+        gone = not self.attached
+        if gone and now >= self._presence.detached_at + limits.resume_s:
+            return [HangUp(), *self._act(self._model.fail(now), now), *self._close(1000, "")]
         for due_at, code in (
             (self._token_expires_at, ErrorCode.AUTH_TOKEN_EXPIRED),
-            (self._began_at + limits.max_duration_s, ErrorCode.SESSION_MAX_DURATION),
-            (self._uplink.deadline, ErrorCode.UPSTREAM_SLOW),
             (self._slow_at, ErrorCode.SESSION_CLIENT_SLOW),
             (self._active_at + limits.idle_timeout_s, ErrorCode.SESSION_IDLE),
         ):
-            if now >= due_at:
+            if now >= due_at and not gone:
                 return self._fail(GatewayError(code), now)
-        effects = self._act(
-            [*self._model.expire(now), *self._user.expire(now), *self._calls.expire(now)], now
+        try:
+            told = self._link.expire(now, quiet=self._quiet)
+        except GatewayError as error:
+            return [HangUp(), *self._fail(error, now)]
+        effects = self._leave_model(now) if told and self._link.renewing else []
+        effects += self._act(
+            [*told, *self._model.expire(now), *self._user.expire(now), *self._calls.expire(now)], now
         )
+        if gone:
+            return effects + (self._park(now) if now >= self._presence.detached_at + limits.park_s else [])
+        if now >= self._pace.resume_at:
+            self._paced = False
         if now >= self._ping_at:
-            self._pings += 1
-            effects += self._act([extension.ServerPing(timestamp=milliseconds(now), id=self._pings)], now)
+            effects += self._ping(now)
+        return effects + self._give_notice(now)
+
+    def _client_limits(self) -> dict[extension.GoAwayReason, Limit]:
+        limits = self._limits
+        return {
+            "max_duration": Limit(self._began_at + limits.max_duration_s, limits.max_duration_s),
+            "token": Limit(self._token_expires_at, self._token_expires_at - self._token_at),
+            "idle": Limit(self._active_at + limits.idle_timeout_s, limits.idle_timeout_s),
+        }
+
+    def _give_notice(self, now: float) -> list[Effect]:
+        if not self.extended:
+            return []
+        due = self._notices.due(self._client_limits(), now)
+        return self._act([self._go_away(reason, left_s, now) for reason, left_s in due], now) if due else []
+
+    def _ping(self, now: float) -> list[Effect]:
+        if not (self.extended and self.attached):
+            return []
+        self._pings += 1
+        self._sent_at = now
+        effects = self._send(extension.ServerPing(timestamp=milliseconds(now), id=self._pings))
+        self._presence.outbox.pinged(self._pings)
         return effects
 
     @property
@@ -341,8 +670,9 @@ class Session:
 
     def upstream(self, event: live.LiveEvent, now: float) -> list[Effect]:
         """Take an event of the model."""
-        if self.state is State.CLOSED:
+        if self.state is not State.LIVE:
             return []
+        self._link.event(event, now)
         match event:
             case live.Spoke(pcm=pcm, rate_hz=rate_hz):
                 told = self._begin_turn(now)
@@ -368,8 +698,7 @@ class Session:
                 told = self._begin_turn(now)
                 self._model.generated()
                 return self._act(told, now)
-            case live.HandleChanged(handle=handle):
-                self.handle = handle or self.handle
+            case live.HandleChanged() | live.GoingAway():
                 return []
             case live.Cancelled(call_ids=call_ids):
                 return self._act(self._calls.cancel(call_ids, "cancelled", now), now)
@@ -377,14 +706,15 @@ class Session:
                 self._meter.count(event)
                 self._usage_due |= not self._model.turn_open
                 return self._act([], now)
-            case live.GoingAway():
-                return []
             case _:
                 assert_never(event)
 
     def _begin_turn(self, now: float) -> list[extension.ServerMessage]:
         """Note the model's output; the first of a turn shows that the user's utterance is over."""
-        return [] if self._model.turn_open else self._model.begin_turn(now) + self._user.finish(now)
+        if self._model.turn_open:
+            return []
+        self._link.answered()
+        return self._model.begin_turn(now) + self._user.finish(now)
 
     # ---- negotiation
 
@@ -403,8 +733,50 @@ class Session:
             return self.reject(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED, text), now)
         self._verifying = True
         if self.state is State.NEW:
-            self.state = State.AUTHENTICATING
+            self._stage = State.AUTHENTICATING
         return [Verify(token)]
+
+    def _resume(self, message: extension.Resume) -> list[Effect]:
+        self._stage, self._verifying = State.AUTHENTICATING, True
+        return [Find(message)]
+
+    # ---- the client's connections
+
+    @property
+    def _resumable(self) -> bool:
+        return self.state in _STANDING and bool(self._presence.digests)
+
+    def _detach(self, now: float, *, clean: bool) -> list[Effect]:
+        self._presence.detach(now)
+        self._held_at = None
+        effects = self._act(self._model.hold(True, now), now)
+        return effects + (self._park(now) if clean else [])
+
+    def _park(self, now: float) -> list[Effect]:
+        """Leave the model while the client is away; what was going on there is over."""
+        return self._leave_model(now) + self._act(self._link.close(), now)
+
+    def _leave_model(self, now: float) -> list[Effect]:
+        """Note that the model's connection is no more; another one goes on with the conversation."""
+        self._user.begin_connection()
+        return self._act(self._model.cut_off(now), now)
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether nothing is going on between user and model at the moment."""
+        busy = self._model.turn_open or self._calls.pending or self._microphone.pressed or self._user.open
+        return not busy and self._uplink.empty and not self._uplink.unanswered
+
+    def _acks(self, now: float, *, at_once: bool = False) -> list[Outcome]:
+        sequence = self._presence.ack(at_once=at_once)
+        if sequence is None:
+            return []
+        window_ms = round(self._uplink.room_ms)
+        return [extension.AudioAck(timestamp=milliseconds(now), sequence=sequence, window_ms=window_ms)]
+
+    def _go_away(self, reason: extension.GoAwayReason, left_s: float, now: float) -> extension.GoAway:
+        left_ms = milliseconds(max(0.0, left_s))
+        return extension.GoAway(timestamp=milliseconds(now), time_left_ms=left_ms, reason=reason)
 
     # ---- audio and typed turns
 
@@ -415,18 +787,29 @@ class Session:
             return self._fail(GatewayError(ErrorCode.AUDIO_STREAM_ACTIVE), now)
         config = message.config
         self._microphone.start(config.format, int(config.sample_rate))
+        self._presence.begin_stream()
         self._language = config.language
         # Whether an extended client pushes to talk shows only with what it sends next.
-        return [] if self.extended else self._open()
+        return [] if self.extended else self._open(now)
 
     def _chunk(self, message: AudioChunk, now: float) -> list[Effect]:
-        effects = self._open() if self._microphone.open else []
-        heard = self._microphone.chunk(int(message.sequence), message.data)
-        return effects + self._listen(heard, now)
+        if not self._microphone.open:
+            return self._listen(self._microphone.chunk(int(message.sequence), message.data), now)
+        effects = self._open(now)
+        before_ms = self._timeline.position_ms
+        heard: list[Outcome] = [*self._microphone.chunk(int(message.sequence), message.data)]
+        audio_ms = self._timeline.position_ms - before_ms
+        self._presence.chunk(int(message.sequence), audio_ms)
+        if self._pace.add(audio_ms / 1000, now):
+            heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
+        self._paced = now < self._pace.resume_at
+        effects += self._listen(heard, now)
+        return effects if self.saved_elsewhere else effects + self.safe(self.mark(), now)
 
     def _end(self, now: float) -> list[Effect]:
-        effects = self._open() if self._microphone.open else []
-        return effects + self._listen(self._microphone.end(), now)
+        effects = self._open(now) if self._microphone.open else []
+        effects += self._listen(self._microphone.end(), now)
+        return effects + self._act(self._acks(now, at_once=True), now)
 
     def _listen(self, heard: Sequence[Outcome], now: float) -> list[Effect]:
         """Pass on what the microphone gives; the talk button may have been released with it."""
@@ -438,7 +821,8 @@ class Session:
         context = None if message.context is UNSET else message.context
         self._user.typed(message.command)
         self._model.supersede()
-        return self._act([live.Text(message.command, context)], now) + self._open()
+        self._link.typed(message.command)
+        return self._act([live.Text(message.command, context)], now) + self._open(now)
 
     def _press(self, now: float) -> list[Effect]:
         automatic = not self._microphone.push_to_talk
@@ -448,12 +832,14 @@ class Session:
         told = self._model.stop("activity", now) + self._user.press(pressed=True, now=now)
         effects = self._act(told, now)
         if automatic:
-            effects += self._open() or self._reopen(now)
+            effects += self._open(now) or self._reopen(now)
+        else:
+            effects += self._open(now)
         return effects + self._act(pressed, now)
 
-    def _open(self) -> list[Effect]:
+    def _open(self, now: float) -> list[Effect]:
         """Open the conversation with the model, if it is not."""
-        return self._connect() if self.state is State.READY else []
+        return self._act(self._link.open(now), now)
 
     def _reopen(self, now: float) -> list[Effect]:
         """Open another conversation: whether the model detects speech is said once, at the beginning."""
@@ -464,18 +850,11 @@ class Session:
         ]
         # The new one hears what is said with the button pressed, and knows nothing of the old one's calls.
         self._uplink.discard(live.Audio, live.AudioEnd, live.ToolResult)
-        self._uplink.touch(now)
-        return self._act(told, now) + self._connect()
+        return self._act(told, now) + self._act(self._link.reopen(now), now)
 
-    def _connect(self) -> list[Effect]:
-        self.state = State.OPENING
-        self._timeline.begin_connection(self._uplink.audio_ms)
-        self._meter.begin_connection()
+    def _setup_now(self) -> live.Setup:
         push_to_talk = self._microphone.push_to_talk
-        setup = msgspec.structs.replace(
-            self._setup, language=self._language, handle=self.handle, push_to_talk=push_to_talk
-        )
-        return [Open(setup)]
+        return msgspec.structs.replace(self._setup, language=self._language, push_to_talk=push_to_talk)
 
     # ---- the answer
 
@@ -498,6 +877,7 @@ class Session:
     # ---- tools
 
     def _called(self, call: live.Called, now: float) -> list[Effect]:
+        self._link.answered()
         told = self._model.begin_turn(now)
         told += self._user.finish(now, call.name) if call.name in self._commands else self._user.finish(now)
         return self._act([*told, *self._calls.call(call, self.id, self.user_id, now)], now)
@@ -518,15 +898,16 @@ class Session:
                 case AudioResponse():
                     self._meter.audio_out_ms += outcome.duration
                     self._active_at = now
-                    effects.append(self._sound(outcome))
+                    effects += self._sound(outcome)
                 case extension.ServerExtension():
                     if isinstance(outcome, extension.ResponseStarted):
                         self._framed = self.binary
+                    self._link.note(outcome)
                     if self.extended:
-                        effects.append(Send(outcome))
+                        effects += self._send(outcome)
                 case messages.Message():
-                    effects.append(Send(outcome))
-                case Run() | Abort():
+                    effects += self._send(outcome)
+                case Run() | Abort() | Open() | HangUp():
                     effects.append(outcome)
                 case GatewayError():
                     effects += self._fail(outcome, now)
@@ -537,18 +918,31 @@ class Session:
             self._usage_due = False
             usage = self._meter.take(now)
             if usage and self.extended:
-                effects.append(Send(usage))
+                effects += self._send(usage)
+        if self._presence.outbox.wants_ping:
+            effects += self._ping(now)
         if any(isinstance(effect, Send | SendBinary) for effect in effects):
             self._sent_at = now
         return effects
 
-    def _sound(self, message: AudioResponse) -> Effect:
+    def _send(self, message: messages.Message, *, passing: bool = False) -> list[Effect]:
+        """Tell the client, now or when it is there again."""
+        if not self.extended:
+            return [Send(message)]
+        data = messages.encode(message)
+        if self._stage is None and not isinstance(message, extension.ServerPong):
+            self._presence.outbox.add(Frame(data, passing=passing))
+        return [Send(message, data)] if self.attached else []
+
+    def _sound(self, message: AudioResponse) -> list[Effect]:
         if not self._framed:
-            return Send(message)
+            return self._send(message)
         kind, timestamp_ms = frames.AUDIO_RESPONSE, int(message.timestamp)
         frame = frames.Frame(kind, self._frames_sent, timestamp_ms, message.data)
         self._frames_sent += 1
-        return SendBinary(frames.pack(frame))
+        data = frames.pack(frame)
+        self._presence.outbox.add(Frame(data, binary=True))
+        return [SendBinary(data)] if self.attached else []
 
     # ---- errors and the end
 
@@ -557,10 +951,28 @@ class Session:
         if self.state is State.CLOSED:
             return []
         code = DISPOSITIONS[error.code].close
-        effects = [] if code is None else self._act(self._model.fail(now), now)
-        effects += self._act([error_message(error, milliseconds(now), trace_id=self.id)], now)
-        return effects if code is None else effects + self._close(code, error.code.value)
+        if code is None:
+            return self._tell(error, now)
+        if not self._resumable or error.code in _ENDING:
+            effects = self._act(self._model.fail(now), now) + self._tell(error, now)
+            return effects + self._close(code, error.code.value)
+        upstream = error.code.startswith("UPSTREAM_")
+        effects = self._act(self._model.fail(now) + self._user.finish(now), now) if upstream else []
+        if not self.attached:
+            return effects
+        effects += [*self._tell(error, now, passing=True), Close(code, error.code.value)]
+        return effects + self._detach(now, clean=False)
+
+    def _tell(self, error: GatewayError, now: float, *, passing: bool = False) -> list[Effect]:
+        return self._send(error_message(error, milliseconds(now), trace_id=self.id), passing=passing)
 
     def _close(self, code: int, reason: str) -> list[Effect]:
-        self.state = State.CLOSED
+        self._stage = State.CLOSED
         return [Close(code, reason)]
+
+
+def _out_of_place(message: Struct) -> GatewayError:
+    if isinstance(message, extension.Resume):
+        sentence = "A resume is the first message of a connection, in place of auth."
+        return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, sentence, path="$.type")
+    return GatewayError(ErrorCode.AUTH_REQUIRED)

@@ -5,6 +5,8 @@ A model counts the tokens of one connection, from its beginning; here they are a
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from antiphon import live
 from antiphon.extension import Usage, UsageUpdate
 from antiphon.messages import milliseconds
@@ -12,6 +14,13 @@ from antiphon.messages import milliseconds
 
 class Meter:
     """Adds up what is used; `take()` tells what is new since it was last asked."""
+
+    KEPT: ClassVar[dict[str, Any]] = {
+        "audio_in_ms": float,
+        "audio_out_ms": float,
+        "_tokens": tuple[int, int, int],
+        "_told": Usage,
+    }
 
     def __init__(self) -> None:
         self.audio_in_ms = 0.0

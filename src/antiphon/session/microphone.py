@@ -5,29 +5,44 @@ What comes of a message is returned, in order: what goes to the model, and error
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from antiphon import live
-from antiphon.audio.stream import AudioStream, Decoded
+from antiphon.audio.stream import AudioStream, Decoded, StreamState
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.messages import StreamFormat
 from antiphon.session.user_side import Timeline
 
 Outcome = live.LiveInput | GatewayError
 
-_MAX_AUDIO_BYTES: Final = 4 * live.INPUT_RATE_HZ
-"""Two seconds. Silence in FLAC may hold minutes in a chunk, and servers commonly take 4 MiB a message."""
+_MAX_AUDIO_BYTES: Final = live.INPUT_RATE_HZ // 2
+"""A quarter of a second: what may have got lost is said again whole. FLAC may hold minutes in a chunk."""
 _BYTES_A_MS: Final = 2 * live.INPUT_RATE_HZ / 1000
 
 
 class Microphone:
     """A session's audio streams. With `push_to_talk` only what is said while it is `pressed` is heard."""
 
+    KEPT: ClassVar[dict[str, Any]] = {
+        "push_to_talk": bool,
+        "pressed": bool,
+        "stream_state": StreamState | None,
+    }
+
     def __init__(self, timeline: Timeline) -> None:
         self.push_to_talk = False
         self.pressed = False
         self._timeline = timeline
         self._stream: AudioStream | None = None
+
+    @property
+    def stream_state(self) -> StreamState | None:
+        """Where the stream that is open stands; to set it is to go on from there."""
+        return self._stream.snapshot() if self._stream else None
+
+    @stream_state.setter
+    def stream_state(self, state: StreamState | None) -> None:
+        self._stream = AudioStream.restored(state) if state else None
 
     @property
     def open(self) -> bool:

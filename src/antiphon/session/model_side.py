@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct, field
 
@@ -50,6 +50,8 @@ class Response(Struct, eq=False):
     language: str
     started: bool = False
     ended: bool = False
+    cut_off: bool = False
+    """Whether the model was lost before it had made all of it."""
     sealed: bool = False
     """Whether its encoder is finished, so that no sound can be added."""
     sent_s: float = 0.0
@@ -83,6 +85,22 @@ class ModelSide:
     `can_flush` says whether that client drops what it has queued when it is told to.
     """
 
+    KEPT: ClassVar[dict[str, Any]] = {
+        "turn_open": bool,
+        "marks": bool,
+        "format": str | None,
+        "answer": Answer,
+        "_count": int,
+        "_open": list[Response],
+        "_made_number": int | None,
+        "_generated": bool,
+        "_muted_at": float | None,
+        "_superseded": bool,
+        "_cut": Response | None,
+        "_cut_s": float,
+        "_cut_at": float,
+    }
+
     def __init__(self, *, can_flush: bool) -> None:
         self.turn_open = False
         """Whether the model has begun a turn that it has not ended."""
@@ -91,7 +109,7 @@ class ModelSide:
         self.format: str | None = None
         """What responses are encoded to from now on; None for PCM."""
         self._can_flush = can_flush
-        self._answer = Answer()
+        self.answer = Answer()
         self._count = 0
         self._open: deque[Response] = deque()
         self._making: Response | None = None
@@ -103,9 +121,18 @@ class ModelSide:
         self._cut_at = float("inf")
 
     @property
+    def _made_number(self) -> int | None:
+        """The number of the response that is being made; set after those that are open."""
+        return self._making.number if self._making else None
+
+    @_made_number.setter
+    def _made_number(self, number: int | None) -> None:
+        self._making = next((response for response in self._open if response.number == number), None)
+
+    @property
     def waiting_s(self) -> float:
         """Seconds of audio that have not gone out yet."""
-        return self._answer.waiting_s
+        return self.answer.waiting_s
 
     @property
     def talking(self) -> bool:
@@ -116,17 +143,17 @@ class ModelSide:
     def deadline(self) -> float:
         """When `expire()` has something to do; infinity when nothing is due."""
         done_at = float("inf")
-        if self._open and self._open[0].ended and not self._answer.holds(self._open[0].number):
-            done_at = self._answer.played_until
-        return min(self._answer.release_at, self._cut_at, done_at)
+        if self._open and self._open[0].ended and not self.answer.holds(self._open[0].number):
+            done_at = self.answer.played_until
+        return min(self.answer.release_at, self._cut_at, done_at)
 
     def set_lead(self, lead_s: float) -> None:
         """Let pieces go out so far ahead of the ear."""
-        self._answer.lead_s = lead_s
+        self.answer.lead_s = lead_s
 
     def hold(self, held: bool, now: float) -> list[ServerMessage]:
         """Let nothing go out, or go on: what waits here can still be dropped, what is on its way cannot."""
-        self._answer.held = held
+        self.answer.held = held
         return [] if held else self._release(now)
 
     # ---- from the model
@@ -143,7 +170,7 @@ class ModelSide:
         messages = self.begin_turn(now)
         if not self._mutes(now):
             self._make(language)
-            self._answer.add_text(text)
+            self.answer.add_text(text)
         return messages
 
     def speak(self, pcm: bytes, rate_hz: int, language: str, now: float) -> list[ServerMessage]:
@@ -151,7 +178,7 @@ class ModelSide:
         messages = self.begin_turn(now)
         if not self._mutes(now):
             self._make(language, sound=True)
-            self._answer.add_audio(pcm, rate_hz)
+            self.answer.add_audio(pcm, rate_hz)
             messages += self._release(now)
         return messages
 
@@ -161,7 +188,7 @@ class ModelSide:
         self._muted_at = None
         if self._making and self._making.format:
             # The encoder's last sounds are due when those before have been played, not at the turn's end.
-            self._answer.end()
+            self.answer.finish()
             self._making.sealed = True
 
     def ended(self, now: float) -> list[ServerMessage]:
@@ -169,10 +196,22 @@ class ModelSide:
         self.turn_open = False
         self._muted_at = None
         if self._making:
-            self._answer.end()
+            self.answer.finish()
             self._making.ended = True
             self._making = None
         return self._release(now)
+
+    def cut_off(self, now: float) -> list[ServerMessage]:
+        """Note that the model is lost: what it has made of its answer is still played."""
+        if self._making and not self._generated:
+            self._making.cut_off = True
+        return self.ended(now)
+
+    def recover(self, now: float) -> list[ServerMessage]:
+        """Go on where another node was. Its encoders are gone, and with them what they had to encode."""
+        if any(response.format for response in self._open):
+            return self.fail(now)
+        return self.cut_off(now)
 
     def interrupted(self, now: float) -> list[ServerMessage]:
         """Note that the model was interrupted: what is queued of its answer is stale."""
@@ -215,7 +254,7 @@ class ModelSide:
             self._cut_s = min(played_s, self._cut.sent_s)
             return self._settle_cut(now)
         if self._open and self._open[0].number == number and self._open[0].started:
-            self._answer.heard_until(now + max(0.0, self._open[0].sent_s - played_s))
+            self.answer.heard_until(now + max(0.0, self._open[0].sent_s - played_s))
             return self._release(now)
         return []
 
@@ -223,7 +262,7 @@ class ModelSide:
 
     def take_unencoded(self) -> list[Piece]:
         """Return the pieces to encode; `encoded()` wants to know of each."""
-        return self._answer.take_unencoded()
+        return self.answer.take_unencoded()
 
     def encoded(self, piece: Piece, data: bytes, now: float) -> list[ServerMessage]:
         """Take what an encoder made of a piece, which may have been dropped meanwhile."""
@@ -239,11 +278,11 @@ class ModelSide:
         """End what is open: no more will come."""
         messages = self._settle_cut(now)
         if self._open and self._open[0].started:
-            self._open[0].unsent_s = self._answer.until_text_s
+            self._open[0].unsent_s = self.answer.until_text_s
             messages += self._done(self._open[0], "failed", self._heard_s(now), now)
         self._open.clear()
         self._making = None
-        self._answer.drop()
+        self.answer.drop()
         return messages
 
     # ---- within
@@ -272,12 +311,12 @@ class ModelSide:
             self._count += 1
             self._making = Response(self._count, self.format, language)
             self._open.append(self._making)
-            self._answer.begin(self._count, self.format)
+            self.answer.begin(self._count, self.format)
 
     def _release(self, now: float) -> list[ServerMessage]:
         """Let go out what may, and complete what has been played."""
         messages: list[ServerMessage] = []
-        while piece := self._answer.next_piece(now):
+        while piece := self.answer.next_piece(now):
             messages += self._send(piece, now)
         while self._open and self._over(self._open[0], now):
             messages += self._complete(now)
@@ -319,32 +358,33 @@ class ModelSide:
         return messages
 
     def _over(self, response: Response, now: float) -> bool:
-        if not response.ended or self._answer.holds(response.number):
+        if not response.ended or self.answer.holds(response.number):
             return False
-        return not response.started or now >= self._answer.played_until
+        return not response.started or now >= self.answer.played_until
 
     def _complete(self, now: float) -> list[ServerMessage]:
         response = self._open.popleft()
-        return self._done(response, "completed", response.sent_s, now) if response.started else []
+        status: ResponseStatus = "failed" if response.cut_off else "completed"
+        return self._done(response, status, response.sent_s, now) if response.started else []
 
     def _heard_s(self, now: float) -> float:
         """Return how much of the response that is played has been heard, by the clock."""
-        return self._open[0].sent_s - max(0.0, self._answer.played_until - now)
+        return self._open[0].sent_s - max(0.0, self.answer.played_until - now)
 
     def _cut_short(self, reason: FlushReason, now: float) -> list[ServerMessage]:
         """Drop everything; what goes out first tells the client to do so, too."""
         cut = self._open[0] if self._open and self._open[0].started else None
         heard_s = self._heard_s(now) if cut else 0.0
         if cut:
-            cut.unsent_s = self._answer.until_text_s
+            cut.unsent_s = self.answer.until_text_s
         self._open.clear()
         self._making = None
         self._superseded = False
-        self._answer.drop()
+        self.answer.drop()
         if cut is None:
             return []
         if self._can_flush:
-            self._answer.heard_until(now)
+            self.answer.heard_until(now)
         self._cut, self._cut_s, self._cut_at = cut, heard_s, now + MARK_WAIT_S
         flush = AudioFlush(timestamp=milliseconds(now), response_id=cut.id, reason=reason)
         done = ResponseDone(timestamp=milliseconds(now), response_id=cut.id, status="interrupted")

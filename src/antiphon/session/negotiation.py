@@ -30,6 +30,16 @@ class Limits(Struct, frozen=True):
     """Something is sent to a client of `antiphon.v1` at least so often."""
     unread_s: float = 15.0
     """How long a client of `antiphon.v1` may leave what was sent unread, before SESSION_CLIENT_SLOW."""
+    resume_s: float = 120.0
+    """How long a session waits for its client, once that is gone; 0: not at all."""
+    park_s: float = 10.0
+    """How long the model is kept for a client that is gone."""
+    mute_s: float = 12.0
+    """How long a model may say nothing that was given a turn, before another connection is opened."""
+    connection_s: float = 570.0
+    """How old a connection to the model may get."""
+    audio_speed: float = 4.0
+    """How many times faster than real time audio may come, over 5 s; beyond it the client is read slowly."""
     protocol_errors_a_minute: int = 100
 
 
@@ -64,8 +74,8 @@ def heard(hello: ClientHello, before: Wishes, limits: Limits) -> Wishes:
     return Wishes(encoding, binary, lead_s, marks, tools)
 
 
-def session_info(limits: Limits, token_expires_at: float, now: float) -> SessionInfo:
-    """Return what the gateway offers; times are seconds since the Unix epoch."""
+def session_info(limits: Limits, token_expires_at: float, resume_token: str, now: float) -> SessionInfo:
+    """Return what the gateway offers; times are seconds since the Unix epoch, "" is no token."""
     return SessionInfo(
         timestamp=milliseconds(now),
         protocol=SUBPROTOCOL,
@@ -78,7 +88,9 @@ def session_info(limits: Limits, token_expires_at: float, now: float) -> Session
             uplink_buffer_ms=milliseconds(limits.uplink_s),
             idle_ms=milliseconds(limits.idle_timeout_s),
             session_ms=milliseconds(limits.max_duration_s),
+            resume_ms=milliseconds(limits.resume_s),
         ),
         heartbeat_ms=milliseconds(limits.heartbeat_s),
         token_expires_at=milliseconds(token_expires_at) if token_expires_at < float("inf") else UNSET,
+        resume_token=resume_token or UNSET,
     )

@@ -1,56 +1,130 @@
-"""What waits for the model: a queue bounded in seconds of audio.
+"""What goes to the model: what waits for it, bounded in seconds of audio, and the ring of what was given.
 
-When it is full the client is not read, so nothing is dropped. When its head has not moved for the
-same number of seconds, `deadline` passes and the model is given up as too slow.
+When it is full the client is not read, so nothing is dropped. When its head has not moved for the same
+number of seconds, `deadline` passes and the model is given up as too slow. A renewed connection is given
+again, before what waits, what the model may not have.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, NamedTuple
 
 from antiphon import live
+from antiphon.session.loudness import is_loud
+from antiphon.session.ring import BYTES_A_SECOND, Item, Ring, dump_item, load_item, told
 
-_BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
+IN_FLIGHT_S: Final = 0.7
+"""Audio that may be on its way: no more is given until some of it has arrived, since a renewed connection may
+hear it twice. It may be more where the way is long."""
+IN_FLIGHT_TRIPS: Final = 2.5
+"""So many round trips' worth of audio may be on its way in any case, or speech would fall behind."""
+
 _LEAST_COST: Final = 64
-_TURN_COST: Final = _BYTES_A_SECOND
+_TURN_COST: Final = BYTES_A_SECOND
 """A typed turn or a tool's result counts as a second of audio: both are bounded by the frame size."""
+
+
+class Again(NamedTuple):
+    """What a renewed connection hears again, and never, in milliseconds of audio."""
+
+    replayed_ms: float
+    lost_ms: float
 
 
 class Uplink:
     """Items for the model, in order."""
 
+    KEPT: ClassVar[dict[str, Any]] = {
+        "_count": int,
+        "_taken_number": int,
+        "_marks": tuple[int, int, list[int]],
+    }
+
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._items: deque[live.LiveInput] = deque()
+        self._waiting: deque[Item] = deque()
+        self._ring = Ring()
+        self._count = 0
         self._cost = 0
         self._audio_bytes = 0
         self._moved_at = 0.0
+        self._taken_number = 0
+        self._doubtful_bytes = 0
+        self.trip_s = 0.0
+        """How long it takes to the model's machine and back."""
+        self._changed = False
+        self._restored: tuple[int, int, list[int]] = (0, 0, [])
         self.results = 0
         """Results of calls that wait. The model causes them, so it is the model that must not be read."""
 
-    def add(self, item: live.LiveInput, now: float) -> None:
-        if not self._items:
-            self._moved_at = now
-        self._items.append(item)
-        self._count(item, 1)
+    # ---- written down
 
-    def take(self, now: float) -> live.LiveInput | None:
-        if not self._items:
+    @property
+    def _marks(self) -> tuple[int, int, list[int]]:
+        return self._ring.kept
+
+    @_marks.setter
+    def _marks(self, marks: tuple[int, int, list[int]]) -> None:
+        self._restored = marks
+
+    @property
+    def first(self) -> int:
+        """The number of the first item that may be wanted again."""
+        kept = self._ring.items[:1] or list(self._waiting)[:1]
+        return kept[0].number if kept else self._count + 1
+
+    @property
+    def end(self) -> int:
+        """The number of the next item."""
+        return self._count + 1
+
+    def entries(self, begin: int) -> list[bytes]:
+        """Return the items from a number on, as they are written down; "" for those that are not wanted."""
+        items = {entry.number: entry for entry in [*self._ring.items, *self._waiting]}
+        return [dump_item(items[number]) if number in items else b"" for number in range(begin, self.end)]
+
+    def restore(self, entries: Iterable[bytes]) -> None:
+        """Take what was written down."""
+        items = [load_item(entry) for entry in entries if entry]
+        self._ring.restore(self._restored, (item for item in items if item.number <= self._taken_number))
+        self._await([item for item in items if item.number > self._taken_number])
+        # The node that is gone may have given some of it to the model since.
+        self._doubtful_bytes = self._audio_bytes
+
+    @property
+    def changed(self) -> bool:
+        """Whether items that were written down are others now; asking is taking note."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    # ---- what waits
+
+    def add(self, item: live.LiveInput, now: float) -> None:
+        if not self._waiting:
+            self._moved_at = now
+        self._count += 1
+        entry = Item(self._count, item, isinstance(item, live.Audio) and is_loud(item.pcm))
+        self._waiting.append(entry)
+        self._weigh(entry, 1)
+
+    def take(self, now: float) -> Item | None:
+        """Take the next item; None where none waits, or too much is on its way."""
+        if not self._waiting or self._is_far(self._waiting[0].item):
             return None
-        item = self._items.popleft()
-        self._count(item, -1)
+        entry = self._waiting.popleft()
+        self._weigh(entry, -1)
         self._moved_at = now
-        return item
+        self._taken_number = entry.number
+        self._ring.add(entry)
+        return entry
 
     def discard(self, *kinds: type) -> None:
-        """Forget the items of these kinds."""
-        kept = [item for item in self._items if not isinstance(item, kinds)]
-        self._items.clear()
-        self._cost = self._audio_bytes = self.results = 0
-        for item in kept:
-            self._items.append(item)
-            self._count(item, 1)
+        """Forget the items of these kinds, those that were taken too."""
+        kept = [entry for entry in self._waiting if not isinstance(entry.item, kinds)]
+        self._await(kept)
+        self._ring.forget(*kinds)
 
     def touch(self, now: float) -> None:
         """Count the wait of what is queued from `now`."""
@@ -58,26 +132,115 @@ class Uplink:
 
     @property
     def empty(self) -> bool:
-        return not self._items
+        return not self._waiting
 
     @property
     def audio_ms(self) -> float:
         """Audio that waits, in milliseconds."""
-        return self._audio_bytes * 1000 / _BYTES_A_SECOND
+        return _ms(self._audio_bytes)
+
+    @property
+    def room_ms(self) -> float:
+        """Audio that can be added before it is full, in milliseconds."""
+        return max(0.0, self._limit_s * 1000 - _ms(self._cost))
 
     @property
     def full(self) -> bool:
-        return self._cost >= self._limit_s * _BYTES_A_SECOND
+        return self._cost >= self._limit_s * BYTES_A_SECOND
 
     @property
     def deadline(self) -> float:
-        return self._moved_at + self._limit_s if self._items else float("inf")
+        return self._moved_at + self._limit_s if self._waiting else float("inf")
 
-    def _count(self, item: live.LiveInput, sign: int) -> None:
-        self._cost += sign * _cost(item)
-        self.results += sign * isinstance(item, live.ToolResult)
-        if isinstance(item, live.Audio):
-            self._audio_bytes += sign * len(item.pcm)
+    # ---- what was taken
+
+    @property
+    def taken_number(self) -> int:
+        """The number of what was taken last."""
+        return self._taken_number
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something that was taken is not known to have arrived."""
+        return self._ring.arrived_number < self._taken_number
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the model was given a turn and has not begun to answer it."""
+        return self._ring.unanswered
+
+    def arrived(self, number: int) -> None:
+        """Note that what was taken up to this number has reached the model's machine."""
+        self._ring.arrived(number)
+
+    def reacted(self) -> None:
+        """Note that the model is at work."""
+        self._ring.reacted()
+
+    def answered(self) -> None:
+        """Note that the model begins to answer."""
+        self._ring.answered()
+
+    def rewind(
+        self,
+        now: float,
+        *,
+        mute: bool = False,
+        refused: bool = False,
+        restored: bool = True,
+        manual: bool = False,
+    ) -> Again:
+        """Put before what waits what a renewed connection is to be given again; see `Ring.rewind`.
+
+        With `manual` activity detection nothing is said outside of an activity.
+        """
+        rewound = self._ring.rewind(mute=mute, refused=refused, restored=restored)
+        waiting = self._waiting if restored else [told(entry) for entry in self._waiting]
+        entries = [*rewound.items, *waiting]
+        self._await(_enclosed(entries) if manual else entries)
+        self._taken_number = self._ring.arrived_number
+        self._moved_at = now
+        doubtful, self._doubtful_bytes = self._doubtful_bytes, 0
+        return Again(_ms(rewound.audio_bytes + doubtful), _ms(rewound.lost_bytes))
+
+    def _is_far(self, item: live.LiveInput) -> bool:
+        """Whether too much would be on its way with an item."""
+        flight = self._ring.flight_bytes
+        if not flight or not isinstance(item, live.Audio):
+            return False
+        limit_s = max(IN_FLIGHT_S, IN_FLIGHT_S / 2 + IN_FLIGHT_TRIPS * self.trip_s)
+        return flight + len(item.pcm) > limit_s * BYTES_A_SECOND
+
+    def _await(self, entries: list[Item]) -> None:
+        self._changed = True
+        self._waiting = deque(entries)
+        self._cost = self._audio_bytes = self.results = 0
+        for entry in entries:
+            self._weigh(entry, 1)
+
+    def _weigh(self, entry: Item, sign: int) -> None:
+        self._cost += sign * _cost(entry.item)
+        self.results += sign * isinstance(entry.item, live.ToolResult)
+        if isinstance(entry.item, live.Audio):
+            self._audio_bytes += sign * len(entry.item.pcm)
+
+
+def _enclosed(entries: list[Item]) -> list[Item]:
+    """Leave out the sound outside of an activity, and an end or a start that is one too many."""
+    kept = []
+    active = False
+    for entry in entries:
+        match entry.item:
+            case live.ActivityStart() | live.ActivityEnd():
+                fits = active is isinstance(entry.item, live.ActivityEnd)
+                active = isinstance(entry.item, live.ActivityStart)
+            case live.Audio():
+                fits = active
+            case _:
+                fits = True
+        if fits:
+            kept.append(entry)
+    return kept
 
 
 def _cost(item: live.LiveInput) -> int:
@@ -88,3 +251,7 @@ def _cost(item: live.LiveInput) -> int:
             return _TURN_COST
         case _:
             return _LEAST_COST
+
+
+def _ms(size: int) -> float:
+    return size * 1000 / BYTES_A_SECOND

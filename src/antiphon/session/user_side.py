@@ -7,7 +7,7 @@ recognition_result among them. Times are seconds on the caller's clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, UnsetType
 
@@ -22,6 +22,8 @@ _MAX_STREAMS: Final = 64
 
 class Timeline:
     """Places in the audio streams of a session, in milliseconds, told from those of model connections."""
+
+    KEPT: ClassVar[dict[str, Any]] = {"position_ms": float, "_streams": list[float], "_connection": float}
 
     def __init__(self) -> None:
         self.position_ms = 0.0
@@ -45,6 +47,15 @@ class Timeline:
 
 class UserSide:
     """What the user says, as the client is told of it."""
+
+    KEPT: ClassVar[dict[str, Any]] = {
+        "_utterance": Utterance,
+        "_count": int,
+        "_revision": int,
+        "_speaks": bool,
+        "_engine_tells": bool,
+        "_button_tells": bool,
+    }
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -89,6 +100,10 @@ class UserSide:
         return [] if self._engine_tells or self._button_tells else self._speak(started, None, now)
 
     # ---- what he says
+
+    def begin_connection(self) -> None:
+        """Note that another connection to the model hears what follows."""
+        self._utterance.begin_connection()
 
     def hear(self, event: live.Heard, now: float) -> list[ServerMessage]:
         """Take a piece of the transcription."""

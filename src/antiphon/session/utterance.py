@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from antiphon import live
 
@@ -19,11 +19,21 @@ class Utterance:
     an utterance that no model marks as final is taken to be; infinity when none waits for that.
     """
 
+    KEPT: ClassVar[dict[str, Any]] = {
+        "open": bool,
+        "confidence": float,
+        "final_at": float,
+        "_text": str,
+        "_before": str,
+    }
+
     def __init__(self) -> None:
         self.open = False
         self.confidence = 0.0
         self.final_at = float("inf")
         self._text = ""
+        self._before = ""
+        """What was said of it before the connection to the model was renewed."""
 
     @property
     def transcript(self) -> str:
@@ -36,15 +46,19 @@ class Utterance:
 
     def hear(self, event: live.Heard, now: float) -> None:
         if not self.open:
-            self.open, self._text, self.confidence = True, "", 0.0
+            self.open, self._text, self._before, self.confidence = True, "", "", 0.0
         if event.whole is None:
             self._text += event.text
             self.final_at = now + _UNMARKED_FINAL_AFTER_S
         else:
             # An engine that gives the whole also marks the final: a timer would tell the beginning twice.
-            self._text = event.whole
+            self._text = f"{self._before} {event.whole}" if self._before else event.whole
             self.final_at = float("inf")
         self.confidence = event.confidence or self.confidence
+
+    def begin_connection(self) -> None:
+        """Note that another connection hears the rest of it, and knows nothing of its beginning."""
+        self._before = self.transcript if self.open else ""
 
     def typed(self, text: str) -> None:
         """Let a command that is recognised next refer to what was typed."""

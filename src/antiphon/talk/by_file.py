@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,6 @@ async def _converse(
     client: Client, recording: Recording, options: Options, view: View, speaker: Speaker
 ) -> Waiting:
     """Speak one recording and listen until it is answered."""
-    now = asyncio.get_running_loop().time
     # An engine hears at four times real time or better: what was sent faster than that, it may still hear.
     behind_s = recording.duration_s / 4 * options.fast
     waiting: Waiting = Exchange(behind_s) if client.extended else Turn(behind_s)
@@ -68,14 +68,8 @@ async def _converse(
                     tasks.create_task(_speak(client, recording, options, view, waiting, patience))
                     # What nobody listens to counts as played when it is here.
                     reporting = tasks.create_task(report(client, speaker, lambda: speaker.given_ms))
-                    async for message in client:
-                        waiting.receive(message, now())
-                        patience.reschedule(waiting.deadline)
-                        view.show(message)
-                        if keeper:
-                            keeper.receive(message)
-                        await _handle(client, message, speaker)
-                    raise client.closed()
+                    with _while_lost(client, view, waiting, patience):
+                        await _listen(client, view, waiting, patience, speaker, keeper)
             except TimeoutError:
                 if not patience.expired():
                     raise
@@ -87,6 +81,43 @@ async def _converse(
             keeper.close()
         view.end()
     return waiting
+
+
+@contextmanager
+def _while_lost(client: Client, view: View, waiting: Waiting, patience: asyncio.Timeout) -> Iterator[None]:
+    """Lose no patience while the connection is lost, and say that it is."""
+
+    def lost() -> None:
+        view.lost()
+        waiting.lost()
+        if not patience.expired():
+            patience.reschedule(waiting.deadline)
+
+    client.on_lost = lost
+    try:
+        yield
+    finally:
+        client.on_lost = view.lost
+
+
+async def _listen(
+    client: Client,
+    view: View,
+    waiting: Waiting,
+    patience: asyncio.Timeout,
+    speaker: Speaker,
+    keeper: Keeper | None,
+) -> None:
+    """Take what comes, until that is waited for no longer."""
+    now = asyncio.get_running_loop().time
+    async for message in client:
+        waiting.receive(message, now())
+        patience.reschedule(waiting.deadline)
+        view.show(message)
+        if keeper:
+            keeper.receive(message)
+        await _handle(client, message, speaker)
+    raise client.closed()
 
 
 async def _handle(client: Client, message: ServerMessage, speaker: Speaker) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from antiphon import event_loop
 from antiphon.audio.recording import Recording, RecordingError
-from antiphon.client import Client, ClientError, connect
+from antiphon.client import DEFAULT, Client, ClientError, connect
 from antiphon.messages import StreamFormat
 from antiphon.talk import by_file, by_voice, device
 from antiphon.talk.errors import TalkError
@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--binary", action="store_true", help="send and take audio as binary frames")
     parser.add_argument("--base", action="store_true", help="speak the base messages only, not antiphon.v1")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="end when the connection is lost, instead of coming back"
+    )
     parser.add_argument("--json", action="store_true", help="print each server message, one a line")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write each answer to DIR/NAME.answer.wav")
     parser.add_argument("--fast", action="store_true", help="send files faster than real time")
@@ -143,6 +146,8 @@ def _connected(args: argparse.Namespace, view: View) -> AbstractAsyncContextMana
         binary_audio=args.binary,
         playback_buffer_ms=by_file.BUFFER_MS if args.files else by_voice.BUFFER_MS,
         features=("playback_mark",),
+        reconnect=None if args.no_resume else DEFAULT,
+        on_lost=view.lost,
     )
 
 

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from antiphon.extension import (
     ResponseDone,
     ResponseStarted,
+    Resumed,
     ServerMessage,
     SpeechStarted,
     ToolCall,
@@ -23,12 +24,15 @@ class Waiting(Protocol):
     def end(self, now: float) -> None:
         """Note that all was sent."""
 
+    def lost(self) -> None:
+        """Note that the connection is lost, and is to be resumed: nothing can come until it is."""
+
     def receive(self, message: ServerMessage, now: float) -> None:
         """Note what came."""
 
     @property
     def deadline(self) -> float | None:
-        """When it is over, if nothing more comes; None while speech is being sent."""
+        """When it is over, if nothing more comes; None while speech is being sent, or nothing can come."""
 
     def complaint(self, name: str) -> str | None:
         """Return what was missing, as a sentence."""
@@ -59,6 +63,9 @@ class Turn:
     def end(self, now: float) -> None:
         """Note that all was sent."""
         self._ended = now
+
+    def lost(self) -> None:
+        """A base session does not outlive its connection."""
 
     def receive(self, message: ServerMessage, now: float) -> None:
         """Note what came."""
@@ -113,6 +120,7 @@ class Exchange:
         self._heard = False
         self._answered = False
         self._open = False
+        self._away = 0
         self._ended: float | None = None
         self._moved = 0.0
 
@@ -120,9 +128,15 @@ class Exchange:
         """Note that all was sent."""
         self._ended = now
 
+    def lost(self) -> None:
+        """Note that the connection is lost, and is to be resumed: nothing can come until it is."""
+        self._away += 1
+
     def receive(self, message: ServerMessage, now: float) -> None:
         """Note what came."""
         match message:
+            case Resumed():
+                self._away = max(0, self._away - 1)
             case TranscriptUpdate(role="user", text=text):
                 self._due = True
                 self._heard |= bool(text)
@@ -141,8 +155,8 @@ class Exchange:
 
     @property
     def deadline(self) -> float | None:
-        """When it is over, if nothing more comes; None while speech is being sent."""
-        if self._ended is None:
+        """When it is over, if nothing more comes; None while speech is being sent, or nothing can come."""
+        if self._ended is None or self._away:
             return None
         since = max(self._ended, self._moved)
         if self._due or self._open:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from antiphon import frames
-from antiphon.extension import AudioFlush, ServerMessage, TranscriptUpdate
+from antiphon.extension import AudioFlush, Resumed, ServerMessage, SessionRotated, TranscriptUpdate
 from antiphon.messages import AudioResponse, Error, RecognitionResult, encode
 
 _BINARY = bytes([frames.VERSION])
@@ -96,6 +96,11 @@ class View:
                     self._print_answer()
             case AudioResponse(text=text) if not self.extended:
                 self._answer += text
+            case Resumed(replayed=count, lossy=lossy):
+                others = ", others are lost" * lossy
+                self._tell(f"resumed, {count} message{'s' * (count != 1)} replayed{others}")
+            case SessionRotated(gap_ms=gap_ms, lost_audio_ms=lost_ms):
+                self._tell(f"the model's connection was renewed (gap {gap_ms} ms, lost {lost_ms} ms)")
             case Error(message=text, code=code):
                 self.warn(f"{text} ({code})")
             case _:
@@ -111,8 +116,15 @@ class View:
         if self._visible:
             print(sentence, file=sys.stderr)
 
+    def lost(self) -> None:
+        """Say that the connection is lost."""
+        self._tell("connection lost, resuming")
+
     def warn(self, sentence: str) -> None:
         print(f"antiphon: {_plain(sentence)}", file=sys.stderr)
+
+    def _tell(self, what: str) -> None:
+        print(f"· {what}", file=sys.stderr, flush=True)
 
     def _print_answer(self) -> None:
         self._cut = False

@@ -1,0 +1,86 @@
+"""Whether the other end of a gRPC channel is there, and what was sent has arrived.
+
+The health check of gRPC (`grpc.health.v1.Health/Check`) is asked over the channel that carries the
+conversations. What comes in answer does not matter, and most servers say UNIMPLEMENTED: it shows that the
+other end has read what was written to the connection before. HTTP/2's own PING would do, but gRPC does not
+tell of its answers, and servers end connections whose clients ping more than once in five minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from antiphon.errors import ErrorCode, GatewayError
+
+METHOD: Final = "/grpc.health.v1.Health/Check"
+TIMEOUT_S: Final = 5.0
+LEAST_S: Final = 0.01
+"""A channel is asked at most so often, for all its conversations together."""
+UNANSWERED_S: Final = 0.5
+"""How long what is sent takes to arrive where the other end does not answer: an assumption."""
+
+_GONE: Final = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Take note of how it ended: whoever asked may no longer be there."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Probe:
+    """Asks for all conversations of a channel. Made where an event loop runs."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._check = channel.unary_unary(METHOD)
+        self._next: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[None] | None = None
+        self._asked_at = float("-inf")
+        self._answers: bool | None = None
+        """Whether the other end ever has; None until that is known."""
+
+    async def ask(self) -> None:
+        """Return once the other end has answered what was asked after this call.
+
+        Raises:
+            GatewayError: UPSTREAM_LOST, when it does not answer in `TIMEOUT_S` although it has before.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask_soon())
+            self._next.add_done_callback(_seen)
+        await asyncio.shield(self._next)
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        asking = [task for task in (self._next, self._last) if task]
+        for task in asking:
+            task.cancel()
+        if asking:
+            await asyncio.wait(asking)
+
+    async def _ask_soon(self) -> None:
+        """Wait for one's turn, then ask; who asks from then on waits for the next."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._asked_at + LEAST_S - loop.time())
+        self._asked_at = loop.time()
+        self._last, self._next = self._next, None
+        if self._answers is False:
+            await asyncio.sleep(UNANSWERED_S)
+            return
+        try:
+            await self._check(b"", timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _GONE:
+                self._answers = True
+            elif self._answers:
+                raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
+            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._answers = False  # the conversation is there, and nobody minds this method
+        else:
+            self._answers = True

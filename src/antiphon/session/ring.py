@@ -1,0 +1,259 @@
+"""What was given to the model and may have to be given again: a ring bounded in seconds of audio.
+
+An item is kept until the model is known to have it. `arrived()` tells what has reached the model's machine;
+of that audio `MARGIN_S` are kept longer, since what has reached the machine may not have reached the model.
+Loud audio is kept until the model shows that it is at work (`reacted()`), and a turn until the model begins
+to answer it (`answered()`): a model that goes mute is replaced, and the new one hears them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from msgspec import Raw, Struct, ValidationError, msgpack
+
+from antiphon import live
+
+RING_S: Final = 20.0
+"""Audio that is kept; beyond it the oldest is dropped, and told of as lost where it had not arrived."""
+MARGIN_S: Final = 0.3
+"""Audio that is said again although it has arrived."""
+MAX_TURNS: Final = 64
+"""Turns, and results of calls, that are kept; beyond it the oldest is taken to be answered."""
+MAX_AGE: Final = 1000
+"""Items after which a turn is taken to be answered: a minute and a half of audio at least."""
+
+BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
+_MARGIN_BYTES: Final = int(MARGIN_S * live.INPUT_RATE_HZ) * 2
+
+
+class Item(Struct):
+    """Something for the model, the `number`th of all that ever was; `again`: given to two connections."""
+
+    number: int
+    item: live.LiveInput
+    loud: bool = False
+    again: bool = False
+
+
+class Rewound(NamedTuple):
+    """What a renewed connection is to hear first, and how many bytes of audio it never will."""
+
+    items: list[Item]
+    lost_bytes: int
+
+    @property
+    def audio_bytes(self) -> int:
+        return sum(len(entry.item.pcm) for entry in self.items if isinstance(entry.item, live.Audio))
+
+
+class Ring:
+    """The items that were taken, by number, in order."""
+
+    def __init__(self) -> None:
+        self.arrived_number = 0
+        """What was taken up to this number has arrived."""
+        self.flight_bytes = 0
+        """Audio that is not known to have arrived."""
+        self._audio: deque[Item] = deque()
+        self._turns: deque[Item] = deque()
+        self._audio_bytes = 0
+        self._reacted_number = 0
+        self._dropped_bytes = 0
+
+    @property
+    def kept(self) -> tuple[int, int, list[int]]:
+        """What is kept: what has arrived, the number of the first audio, those of the turns."""
+        return (
+            self.arrived_number,
+            self._audio[0].number if self._audio else 0,
+            [entry.number for entry in self._turns],
+        )
+
+    def restore(self, kept: tuple[int, int, list[int]], taken: Iterable[Item]) -> None:
+        """Take from items that were written down those that were kept."""
+        arrived, audio_from, turns = kept
+        for entry in taken:
+            is_audio = isinstance(entry.item, live.Audio)
+            if (is_audio and 0 < audio_from <= entry.number) or entry.number in turns:
+                self.add(entry)
+        self.arrived(arrived)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the model has a turn, or a part of one, that it has not begun to answer."""
+        return bool(self._turns)
+
+    @property
+    def items(self) -> list[Item]:
+        """All that is kept, in order."""
+        return sorted([*self._audio, *self._turns], key=_number)
+
+    def add(self, entry: Item) -> None:
+        """Note that an item was taken."""
+        match entry.item:
+            case live.Audio(pcm=pcm):
+                self._audio.append(entry)
+                self._audio_bytes += len(pcm)
+                self.flight_bytes += len(pcm)
+                while self._audio_bytes > RING_S * BYTES_A_SECOND:
+                    self._drop()
+            case live.Interrupt():
+                pass  # of an answer that a renewed connection does not give
+            case _:
+                self._turns.append(entry)
+                if len(self._turns) > MAX_TURNS:
+                    self._turns.popleft()
+        while self._turns and self._turns[0].number < entry.number - MAX_AGE:
+            self._turns.popleft()
+
+    def arrived(self, number: int) -> None:
+        """Note that what was taken up to this number has reached the model's machine."""
+        for entry in reversed(self._audio):
+            if entry.number <= self.arrived_number:
+                break
+            if entry.number <= number:
+                self.flight_bytes -= len(_pcm(entry))
+        self.arrived_number = max(self.arrived_number, number)
+        self._forget()
+
+    def reacted(self) -> None:
+        """Note that the model is at work: it hears what has arrived so far."""
+        self._reacted_number = self.arrived_number
+        self._forget()
+
+    def answered(self) -> None:
+        """Note that the model begins to answer: the turns that have arrived are over, not an open activity.
+
+        The first one has, since it is answered.
+        """
+        arrived = max(self.arrived_number, self._first_turn_number)
+        ends = [
+            entry.number
+            for entry in self._turns
+            if isinstance(entry.item, live.ActivityEnd) and entry.number <= arrived
+        ]
+        while self._turns and self._turns[0].number <= arrived:
+            entry = self._turns[0]
+            if isinstance(entry.item, live.ActivityStart) and not (ends and entry.number < ends[-1]):
+                return
+            self._turns.popleft()
+
+    @property
+    def _first_turn_number(self) -> int:
+        """The number of the end of the first turn; 0 where there is none."""
+        return next(
+            (entry.number for entry in self._turns if not isinstance(entry.item, live.ActivityStart)), 0
+        )
+
+    def forget(self, *kinds: type) -> None:
+        """Forget the items of these kinds."""
+        if live.Audio in kinds:
+            self._audio.clear()
+            self._audio_bytes = self.flight_bytes = self._dropped_bytes = 0
+        self._turns = deque(entry for entry in self._turns if not isinstance(entry.item, kinds))
+
+    def rewind(self, *, mute: bool, refused: bool, restored: bool) -> Rewound:
+        """Empty the ring; return what a renewed connection is to be given of it.
+
+        That is what has not arrived, with the margin; after a `mute` model all that it has not reacted to.
+        What a model has `refused` is not said again: the audio, and turns that it was given for the second
+        time. One that was not `restored` knows of no calls, and is told of their results.
+        """
+        lost_bytes = self._dropped_bytes
+        again = [entry for entry in self._turns if not (refused and entry.again)]
+        if refused:
+            lost_bytes += self.flight_bytes
+        else:
+            again += self._audio if mute else self._unheard()
+        again.sort(key=_number)
+        # What is given again has to arrive again.
+        number = again[0].number - 1 if again else self.arrived_number
+        self._audio.clear()
+        self._turns.clear()
+        self._audio_bytes = self.flight_bytes = self._dropped_bytes = 0
+        self.arrived_number = self._reacted_number = number
+        items = [Item(entry.number, entry.item, entry.loud, again=True) for entry in again]
+        return Rewound(items if restored else [told(entry) for entry in items], lost_bytes)
+
+    def _unheard(self) -> list[Item]:
+        """Return the audio that has not arrived, and the last of what has."""
+        found: list[Item] = []
+        margin = _MARGIN_BYTES
+        for entry in reversed(self._audio):
+            if entry.number > self.arrived_number:
+                found.append(entry)
+            elif margin > 0:
+                pcm = _pcm(entry)[-margin:]
+                margin -= len(pcm)
+                found.append(Item(entry.number, live.Audio(pcm), entry.loud))
+            else:
+                break
+        return found
+
+    def _forget(self) -> None:
+        """Drop the audio that nobody will want again."""
+        while self._audio:
+            entry = self._audio[0]
+            needed = entry.number > self.arrived_number or (
+                entry.loud and entry.number > self._reacted_number
+            )
+            if needed or self._audio_bytes - len(_pcm(entry)) < _MARGIN_BYTES + self.flight_bytes:
+                return
+            self._audio_bytes -= len(_pcm(self._audio.popleft()))
+
+    def _drop(self) -> None:
+        entry = self._audio.popleft()
+        size = len(_pcm(entry))
+        self._audio_bytes -= size
+        if entry.number > self.arrived_number:
+            self.flight_bytes -= size
+            self._dropped_bytes += size
+
+
+def _number(entry: Item) -> int:
+    return entry.number
+
+
+def _pcm(entry: Item) -> bytes:
+    assert isinstance(entry.item, live.Audio)
+    return entry.item.pcm
+
+
+def told(entry: Item) -> Item:
+    """Return an item for a model that knows of no calls: their results are turns of the user."""
+    if not isinstance(entry.item, live.ToolResult):
+        return entry
+    return Item(entry.number, entry.item.told(), entry.loud, entry.again)
+
+
+_KINDS: Final[tuple[type[live.LiveInput], ...]] = (
+    live.Audio,
+    live.AudioEnd,
+    live.ActivityStart,
+    live.ActivityEnd,
+    live.Interrupt,
+    live.Text,
+    live.ToolResult,
+)
+
+
+def dump_item(entry: Item) -> bytes:
+    """Return an item as it is written down."""
+    kind = _KINDS.index(type(entry.item))
+    return msgpack.encode((entry.number, kind, entry.loud, entry.again, entry.item))
+
+
+def load_item(data: bytes) -> Item:
+    """Return the item that was written down.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    number, kind, loud, again, raw = msgpack.decode(data, type=tuple[int, int, bool, bool, Raw])
+    if not 0 <= kind < len(_KINDS):
+        raise ValidationError(f"Nothing is of the kind {kind}.")
+    item: live.LiveInput = msgpack.decode(raw, type=_KINDS[kind])
+    return Item(number, item, loud, again)
