@@ -6,7 +6,7 @@
 PORT ?= 8080
 HOST ?= 127.0.0.1
 
-.PHONY: help serve setup test format bench clean
+.PHONY: help serve setup test format bench chaos clean
 
 help: ## show what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  \t/p' Makefile
@@ -25,6 +25,9 @@ format: ## put the source in its form
 
 bench: ## measure speech, latency and memory, and print tables
 	@scripts/bench
+
+chaos: ## break nodes, networks, model and store, and see whether anything is lost (SHORT=1, SEED=N)
+	@SHORT="$(SHORT)" SEED="$(SEED)" scripts/chaos
 
 clean: ## remove what setup and test have made
 	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules
