@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from antiphon.gemini import probe
 from fake_gemini import Conversation
 from gateway.running import Gateway, running_gateway
 from gateway.talker import talking
@@ -75,3 +78,24 @@ async def test_connections_are_kept_while_they_are_used() -> None:
                         await asyncio.sleep(0.01)
                 assert await third.during(0.1) == []
         await settled(gateway)
+
+
+async def test_a_server_that_is_full_to_the_last_stream_is_not_taken_for_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no room for the question whether it is there, and shows it by what it says."""
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.4)
+    async with running_gateway(max_streams=3) as gateway:
+
+        async def session(number: int) -> None:
+            async with talking(gateway, f"user {number}") as talker:
+                for _ in range(8):
+                    await talker.send("command", command="Are you there?")
+                    await talker.until("audio_response")
+                    await talker.during(0.2)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(3):
+                tasks.create_task(session(number))
+                await asyncio.sleep(0.05)
+        assert len(gateway.upstream.conversations) == 3

@@ -57,7 +57,7 @@ class ChannelPool:
         finally:
             slot.streams -= 1
             if not slot.streams:
-                slot.sealed = False
+                slot.unseal()
                 if slot is not self._slots[0]:
                     self._slots.remove(slot)
                     await slot.aclose()
@@ -79,6 +79,12 @@ class Slot:
     def seal(self) -> None:
         """Give the channel no more streams until it is empty."""
         self.sealed = True
+        self.probe.distrust()
+
+    def unseal(self) -> None:
+        """Give it streams again: it is empty."""
+        self.sealed = False
+        self.probe.trust()
 
     async def aclose(self) -> None:
         await self.probe.aclose()

@@ -168,6 +168,7 @@ class _Stream:
         data = await self._watched(self._finished(self._call.read()))
         if data is grpc.aio.EOF:
             raise await self._failure()
+        self._probe.heard()
         try:
             return codec.ServerMessage.FromString(data)
         except DecodeError as error:

@@ -41,15 +41,28 @@ class Probe:
         self._check = channel.unary_unary(METHOD)
         self._next: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None
-        self._asked_at = float("-inf")
+        self._asked_at = self._heard_at = float("-inf")
         self._answers: bool | None = None
         """Whether the other end ever has; None until that is known."""
+
+    def heard(self) -> None:
+        """Note that something came from the other end, so that it is there."""
+        self._heard_at = asyncio.get_running_loop().time()
+
+    def distrust(self) -> None:
+        """Note that questions may not get through, as to a server that has no room for another stream."""
+        self._answers = False
+
+    def trust(self) -> None:
+        """Find out anew whether questions get through."""
+        self._answers = None
 
     async def ask(self) -> None:
         """Return once the other end has answered what was asked after this call.
 
         Raises:
-            GatewayError: UPSTREAM_LOST, when it does not answer in `TIMEOUT_S` although it has before.
+            GatewayError: UPSTREAM_LOST, when it does not answer in `TIMEOUT_S` although it has before, and
+                says nothing else either.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._ask_soon())
@@ -78,9 +91,11 @@ class Probe:
         except grpc.aio.AioRpcError as error:
             if error.code() not in _GONE:
                 self._answers = True
+            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._heard_at >= self._asked_at:
+                self.distrust()  # it talks, but does not answer this: there may be no room for the question
             elif self._answers:
                 raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
             elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                self._answers = False  # the conversation is there, and nobody minds this method
+                self.distrust()
         else:
             self._answers = True
