@@ -579,6 +579,9 @@ class TestLostConnection:
             gateway.cut()
             rotation = {"reason": "go_away", "contextRestored": True, "gapMs": 140, "lostAudioMs": 0}
             await gateway.send("session_rotated", **rotation, replayedAudioMs=0, upstream="primary")
+            for reason, upstream in (("fallback", "fallback"), ("recovered", "primary")):
+                change = rotation | {"reason": reason, "upstream": upstream}
+                await gateway.send("session_rotated", **change, replayedAudioMs=0)
             count = len(gateway.chunks)
             async with asyncio.timeout(10):
                 while len(gateway.chunks) < count + 3:
@@ -588,10 +591,12 @@ class TestLostConnection:
                 await talking
         sequences = [message.sequence for message in gateway.chunks]
         assert sequences == list(range(len(sequences)))
-        lost, resumed, renewed = capsys.readouterr().err.splitlines()
+        lost, resumed, renewed, away, back = capsys.readouterr().err.splitlines()
         assert lost == "· connection lost, resuming"
         assert re.fullmatch(r"· resumed, \d+ messages? replayed, others are lost", resumed)
         assert renewed == "· the model's connection was renewed (gap 140 ms, lost 0 ms)"
+        assert away == "· the model cannot be reached; the gateway's own engine answers in its place"
+        assert back == "· the model answers again"
 
     @pytest.mark.parametrize("by_voice", [False, True])
     async def test_it_cannot_be_resumed(self, by_voice: bool) -> None:

@@ -99,6 +99,10 @@ class View:
             case Resumed(replayed=count, lossy=lossy):
                 others = ", others are lost" * lossy
                 self._tell(f"resumed, {count} message{'s' * (count != 1)} replayed{others}")
+            case SessionRotated(reason="fallback"):
+                self._tell("the model cannot be reached; the gateway's own engine answers in its place")
+            case SessionRotated(reason="recovered"):
+                self._tell("the model answers again")
             case SessionRotated(gap_ms=gap_ms, lost_audio_ms=lost_ms):
                 self._tell(f"the model's connection was renewed (gap {gap_ms} ms, lost {lost_ms} ms)")
             case Error(message=text, code=code):
