@@ -68,6 +68,7 @@ async def silent(conversation: Conversation) -> None:
     await conversation.until_gone()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_bytes", [331, 640, 3200, 3201, 32_000, MAX_CHUNK_BYTES - 1, "random"])
 async def test_a_minute_of_linear16_at_every_chunking(gateway: Gateway, chunk_bytes: int | str) -> None:
     pcm = MINUTE.tobytes()
@@ -88,6 +89,7 @@ async def test_single_bytes_and_samples(gateway: Gateway, chunk_bytes: int) -> N
         assert await heard(gateway) == pcm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_bytes", [997, 3200, MAX_CHUNK_BYTES, "random"])
 async def test_a_minute_of_flac_at_every_chunking(gateway: Gateway, chunk_bytes: int | str) -> None:
     encoded = flac(MINUTE)
@@ -163,6 +165,7 @@ async def test_audio_waits_for_a_model_that_is_slow_to_begin() -> None:
         assert await heard(gateway) == MINUTE.tobytes()
 
 
+@pytest.mark.slow
 async def test_audio_waits_for_a_model_that_is_slow_to_listen() -> None:
     async def slow(conversation: Conversation) -> None:
         await conversation.begin()
@@ -203,6 +206,7 @@ async def test_a_model_that_never_begins_is_given_up() -> None:
         assert unsent > 10_000_000, "the gateway reads what it has no room for"
 
 
+@pytest.mark.slow
 async def test_a_model_that_stops_listening_is_given_up() -> None:
     async def deaf(conversation: Conversation) -> None:
         await conversation.begin()

@@ -104,6 +104,7 @@ def odd_sizes(total: int, longest: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 async def test_a_long_answer_is_whole_in_order_and_in_time() -> None:
     script = saying(LONG, odd_sizes(len(LONG), 20_001))
     async with running_gateway(script) as gateway, talking(gateway) as talker:

@@ -126,6 +126,7 @@ async def test_a_cut_in_mid_answer() -> None:
         assert len(gateway.upstream.conversations) == 1, "the model noticed nothing"
 
 
+@pytest.mark.slow
 async def test_many_cuts_in_one_answer() -> None:
     async with running_gateway(tells) as gateway:
         async with connected(gateway) as last:
@@ -207,6 +208,7 @@ async def test_who_cannot_resume_may_begin_anew() -> None:
         await talker.until("response_done")
 
 
+@pytest.mark.slow
 async def test_a_second_connection_takes_over() -> None:
     async with running_gateway(tells) as gateway, connected(gateway) as first:
         await first.auth(gateway.token())
@@ -249,6 +251,7 @@ async def test_the_model_is_left_when_the_client_has_left() -> None:
             assert "session_rotated" in {m["type"] for m in messages}
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_too_slowly_is_cut_and_resumes() -> None:
     limits = Limits(unread_s=0.5)
     async with running_gateway(tells, limits=limits) as gateway, connected(gateway) as first:
@@ -300,6 +303,7 @@ async def test_a_tool_is_answered_after_the_cut() -> None:
             assert dict(gateway.upstream.conversations[0].results[0].response) == {"output": "turned"}
 
 
+@pytest.mark.slow
 async def test_audio_that_comes_too_fast_is_read_slowly_and_told() -> None:
     async with running_gateway(audio_speed=4.0) as gateway, connected(gateway) as talker:
         await talker.auth(gateway.token())

@@ -86,6 +86,7 @@ def breaking(how: Breaking, after: int) -> Callable[[Conversation], Awaitable[No
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("how", [resets, ends, goes_away], ids=lambda how: str(how.__name__))
 async def test_no_sample_is_lost(how: Breaking) -> None:
@@ -105,6 +106,7 @@ async def test_no_sample_is_lost(how: Breaking) -> None:
         assert all(m["gapMs"] <= 300 for m in rotations)
 
 
+@pytest.mark.slow
 async def test_the_end_is_awaited_until_nobody_speaks() -> None:
     async def script(conversation: Conversation) -> None:
         if len(gateway.upstream.conversations) > 1:
