@@ -103,7 +103,7 @@ async def test_connections_of_a_user_are_counted_on_both() -> None:
 async def test_the_store_is_away_for_a_while() -> None:
     """Sessions go on; what cannot be kept is not acknowledged; elsewhere they are resumed later."""
     with ValkeyServer() as server:
-        stores = [ValkeyStore(server.url, young_s=0) for _ in range(2)]
+        stores = [ValkeyStore(server.url, young_s=0, timeout_s=0.5) for _ in range(2)]
         try:
             async with two_nodes(attentive, *stores) as (a, b), connected(a) as first:
                 await first.auth(a.token())
