@@ -37,7 +37,7 @@ from antiphon.session.effects import (
     SendBinary,
     Verify,
 )
-from antiphon.session.machine import Session, State
+from antiphon.session.machine import Mark, Session, State
 from antiphon.session.presence import digest
 from antiphon.sessions import Sessions, new_token
 from antiphon.tools.call import Call, ToolFailed
@@ -300,11 +300,11 @@ class Bridge:
         """Return what is to be called when the session is saved as it is now."""
         return partial(self._saved, self._epoch, len(self._unsaved), self.session.mark())
 
-    def _saved(self, epoch: int, count: int, sequence: int | None) -> None:
+    def _saved(self, epoch: int, count: int, mark: Mark) -> None:
         if epoch == self._epoch:
             for _ in range(min(count, len(self._unsaved))):
                 self._write(self._unsaved.popleft())
-        if acks := self.session.safe(sequence, self._clock()):
+        if acks := self.session.safe(mark, self._clock()):
             self._perform(acks)
 
     def unsaved(self) -> None:

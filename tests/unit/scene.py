@@ -33,6 +33,7 @@ from antiphon.session.effects import (
     SendBinary,
     Verify,
 )
+from antiphon.session.machine import Mark
 from antiphon.session.outbox import Frame
 from antiphon.session.presence import digest
 from antiphon.tools.call import ClientTool, PythonTool, Tool
@@ -144,7 +145,7 @@ class Saved:
     state: bytes
     logs: list[list[bytes]]
     told: list[bytes]
-    mark: int | None
+    mark: Mark
     ends: tuple[int, ...]
 
 

@@ -515,6 +515,17 @@ class TestAnotherNode:
         assert 9000 < ack.window_ms <= 10_000
         assert session.safe(mark, NOW) == []
 
+    def test_what_is_saved_of_a_stream_says_nothing_of_the_next(self) -> None:
+        session = listening()
+        session.saved_elsewhere = True
+        for sequence in range(1, 5):
+            session.receive(chunk(sequence), NOW)
+        mark = session.mark()
+        session.receive(messages.AudioStreamEnd(timestamp=0, duration=0), NOW)
+        session.receive(start(), NOW)
+        session.receive(chunk(0), NOW)
+        assert session.safe(mark, NOW) == []
+
     def test_the_end_of_a_stream_is_acknowledged_at_once(self) -> None:
         session = ready()
         session.receive(start(), NOW)

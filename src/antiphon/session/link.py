@@ -212,7 +212,8 @@ class Link:
     def arrived(self, number: int, now: float, trip_s: float = 0.0) -> None:
         """Note that what was taken up to this number has arrived; to ask so took `trip_s`."""
         self._heard_at = now
-        self._uplink.trip_s = trip_s
+        # One that took long was perhaps held up; the way itself changes little by little.
+        self._uplink.trip_s = min(trip_s, self._uplink.trip_s * 1.5 + 0.02)
         self._uplink.arrived(number)
 
     def event(self, event: live.LiveEvent, now: float) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, ClassVar, Final, Protocol, assert_never
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, assert_never
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -126,6 +126,13 @@ _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATI
 """Errors that end a session for good; after others that close the connection it can be resumed."""
 _PHASES: Final = {Phase.CLOSED: State.READY, Phase.OPENING: State.OPENING, Phase.OPEN: State.LIVE}
 _STANDING: Final = frozenset(_PHASES.values())
+
+
+class Mark(NamedTuple):
+    """A place in the audio: the last chunk that was taken of a stream, None where none was."""
+
+    stream: int
+    sequence: int | None
 
 
 class Logged(Protocol):
@@ -442,14 +449,16 @@ class Session:
             return []
         return self._act([self._go_away("drain", time_left_s, now)], now)
 
-    def safe(self, sequence: int | None, now: float) -> list[Effect]:
-        """Note that the audio up to a sequence is safe, whatever becomes of this node; see `mark()`."""
-        self._presence.safe(sequence)
+    def safe(self, mark: Mark, now: float) -> list[Effect]:
+        """Note that the audio up to a mark is safe, whatever becomes of this node; see `mark()`."""
+        if mark.stream != self._presence.streams:
+            return []  # the next one numbers its chunks anew
+        self._presence.safe(mark.sequence)
         return self._act(self._acks(now), now)
 
-    def mark(self) -> int | None:
+    def mark(self) -> Mark:
         """Return the place in the audio that has been taken, for `safe()`."""
-        return self._presence.mark()
+        return Mark(self._presence.streams, self._presence.mark())
 
     def refused(self, error: GatewayError, now: float) -> list[Effect]:
         """Take the verdict that a token is no good. The token in force is not touched by it."""

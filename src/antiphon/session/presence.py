@@ -36,6 +36,8 @@ class Presence:
         """The resume token that is good, as far as it is known here."""
         self.digests: tuple[str, ...] = ()
         """Of the tokens that are good: the last, and that before it while the last may not have come."""
+        self.streams = 0
+        """How many streams there were: each numbers its chunks anew."""
         self._sequence: int | None = None
         self._safe: int | None = None
         self._acked: int | None = None
@@ -75,6 +77,7 @@ class Presence:
         return 0 if self._sequence is None else self._sequence + 1
 
     def begin_stream(self) -> None:
+        self.streams += 1
         self._sequence = self._safe = self._acked = None
         self._unacked_ms = 0.0
         self._at_once = False
