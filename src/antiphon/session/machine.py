@@ -940,6 +940,8 @@ class Session:
             return [Send(message)]
         data = messages.encode(message)
         if self._stage is None and not isinstance(message, extension.ServerPong):
+            # Sent again, an acknowledgement might be taken for one of the stream that has begun since.
+            passing |= isinstance(message, extension.AudioAck)
             self._presence.outbox.add(Frame(data, passing=passing))
         return [Send(message, data)] if self.attached else []
 
