@@ -160,6 +160,8 @@ class Bridge:
         self._jobs: asyncio.Queue[Coroutine[None, None, None] | None] = asyncio.Queue()
         self._conversation: asyncio.Task[None] | None = None
         self._conversations = 0
+        self._written = 0
+        """The number of what the model's connection has taken last."""
         self._workers: dict[str, asyncio.Task[None] | None] = {}
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._encodes = False
@@ -261,14 +263,21 @@ class Bridge:
             self._journal = self._shared
             self._journal.add(self)
 
-    async def adopt(self, connection: Connection, visitor: Visitor) -> None:
-        """Go on over another connection of the client's; one that is still open is closed.
+    async def expect(self, user_id: str) -> None:
+        """Make room for a connection of the client's, which is about to be adopted.
 
         Raises:
             GatewayError: the user has too many connections, or the node too many sessions.
         """
+        await self._admit(user_id)
+
+    def expect_no_more(self) -> None:
+        """Give up the room for a connection that did not come."""
         if self._connection is None:
-            await self._admit(visitor.user_id)
+            self._leave()
+
+    def adopt(self, connection: Connection, visitor: Visitor) -> None:
+        """Go on over another connection of the client's; one that is still open is closed."""
         now = self._clock()
         self._dismiss(now)
         self._begin_epoch()
@@ -469,16 +478,21 @@ class Bridge:
             principal = await self._authenticate(request.token, self._clock())
             spent = digest(request.resume_token)
             bridge = await self._sessions.find(request.session_id, principal.user_id, spent)
-            connection = self._connection
-            if connection is None:
-                return  # it is gone again; what it came with is still good
-            visitor = Visitor(principal.user_id, principal.expires_at, int(request.received), spent)
-            await bridge.adopt(connection, visitor)
+            await bridge.expect(principal.user_id)
+            if not bridge.session.admits(principal.user_id, spent):
+                # Somebody else came with the same token meanwhile, or the session ended.
+                bridge.expect_no_more()
+                raise GatewayError(ErrorCode.SESSION_RESUME_REFUSED)  # noqa: TRY301 (as if it were not found)
         except GatewayError as error:
             self._perform(self.session.unfound(error, self._clock()))
             self._take_held()
             return
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is None:
+            bridge.expect_no_more()  # it is gone again; what it came with is still good
+            return
+        visitor = Visitor(principal.user_id, principal.expires_at, int(request.received), spent)
+        bridge.adopt(connection, visitor)
         self.session.moved()
         for frame, binary in self._held:
             bridge.receive(frame, binary=binary)
@@ -515,6 +529,7 @@ class Bridge:
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
                 self._perform(self.session.opened(self._clock(), stream.upstream))
+                self._written = self.session.given
                 tasks.create_task(self._feed(stream))
                 tasks.create_task(self._ask_after(stream))
                 async for event in stream:
@@ -540,7 +555,7 @@ class Bridge:
                 except TimeoutError:
                     pass
                 await asyncio.sleep(PING_GATHERS_S)
-            given = self.session.given
+            written = self._written
             asked_at = self._clock()
             try:
                 async with asyncio.timeout(PING_TIMEOUT_S):
@@ -549,24 +564,31 @@ class Bridge:
                 raise GatewayError(ErrorCode.UPSTREAM_LOST) from None
             trip_s = self._clock() - asked_at
             await asyncio.sleep(SETTLE_S)
-            self.session.arrived(given, self._clock(), trip_s)
+            self.session.arrived(written, self._clock(), trip_s)
             self._input_ready.set()
             if not self.session.behind:
                 await asyncio.sleep(PING_AFTER_S)
 
     async def _feed(self, stream: LiveStream) -> None:
         while True:
-            if self._journal:
-                await self._journal.fresh(self)
+            await self._certain()
             while item := self.session.next_input(self._clock()):
                 self._said_all.clear()
-                self._sent.set()
                 await stream.send(item)
+                # Not before: a question that overtakes an item says nothing of it.
+                self._written = self.session.given
+                self._sent.set()
                 self._regulate()
+                await self._certain()
             self._said_all.set()
             self._arm()  # the model has so long to react to it
             self._input_ready.clear()
             await self._input_ready.wait()
+
+    async def _certain(self) -> None:
+        """Give the model nothing of a session that another node may have taken over."""
+        if self._journal:
+            await self._journal.fresh(self)
 
     async def _part(self) -> None:
         """Let the model hear the last words of a session that is closed."""

@@ -35,6 +35,8 @@ from antiphon.session.uplink import Uplink
 
 Outcome = Open | HangUp | SessionRotating | SessionRotated
 
+MAX_HANDLE: Final = 8 * 1024
+"""Characters; it is saved with every change. A longer one is not kept."""
 _MAX_TYPED: Final = 16
 """Typed turns that wait to be answered and would not be in the history of a model that has to begin anew."""
 _CHANGES: Final[dict[Upstream, RotationReason]] = {"primary": "recovered", "fallback": "fallback"}
@@ -221,7 +223,8 @@ class Link:
         self._upkeep.event(event)
         match event:
             case live.HandleChanged(handle=handle):
-                self.handle = handle or self.handle
+                if handle and len(handle) <= MAX_HANDLE:
+                    self.handle = handle
             case live.GoingAway(time_left_s=time_left_s, reason=reason):
                 self._upkeep.going_away(time_left_s, now, reason)
             case live.Metered():

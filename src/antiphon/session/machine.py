@@ -739,7 +739,7 @@ class Session:
         """Have a token verified, one at a time: verifying may wait for a key server."""
         if self._verifying:
             text = "Another token is being verified; wait for its answer."
-            return self.reject(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED, text), now)
+            return self._reject(GatewayError(ErrorCode.AUTH_RENEWAL_REFUSED, text), now)
         self._verifying = True
         if self.state is State.NEW:
             self._stage = State.AUTHENTICATING
