@@ -11,7 +11,7 @@ from antiphon.store import SessionStore
 from antiphon.valkey_store import ValkeyStore
 from fake_gemini import Script, attentive
 from gateway.running import Gateway, running_gateway
-from gateway.test_resume import LONG, PCM, connected, sound, tells
+from gateway.test_resume import LONG, PCM, attached, connected, sound, tells
 from valkey_server import ValkeyServer
 
 
@@ -146,3 +146,53 @@ async def test_whoever_is_taken_for_dead_writes_nothing() -> None:
                     await asyncio.sleep(0.01)
             await second.send("command", command="Are you there?")
             await second.until("response_done")
+
+
+class Slow(MemoryStore):
+    """A store that takes its time to count somebody in, once it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.asked = asyncio.Event()
+
+    async def admit(self, user_id: str, member: str, limit: int, now: float) -> bool:
+        self.asked.set()
+        await self.hold.wait()
+        return await super().admit(user_id, member, limit, now)
+
+
+async def test_a_client_that_vanishes_while_room_is_made_for_it_comes_again() -> None:
+    store = Slow()
+    async with running_gateway(store=store) as gateway, connected(gateway) as first:
+        await first.auth(gateway.token())
+        first.cut()
+        await attached(gateway, False)
+        store.hold.clear()
+        store.asked.clear()
+        async with connected(gateway, first) as second:
+            fields = {"token": gateway.token(), "sessionId": first.session_id, "received": first.received}
+            await second.send("resume", resumeToken=first.resume_token, **fields)
+            await store.asked.wait()
+            second.cut()
+            while gateway.server.connections:
+                await asyncio.sleep(0.01)
+            store.hold.set()
+        async with connected(gateway, first) as third:
+            assert (await third.resume(gateway.token()))["type"] == "resumed"
+
+
+async def test_of_two_that_come_with_one_token_one_is_let_in() -> None:
+    store = Slow()
+    async with running_gateway(store=store) as gateway, connected(gateway) as first:
+        await first.auth(gateway.token())
+        first.cut()
+        await attached(gateway, False)
+        store.hold.clear()
+        async with connected(gateway, first) as one, connected(gateway, first) as other:
+            both = [asyncio.create_task(each.resume(gateway.token())) for each in (one, other)]
+            await asyncio.sleep(0.1)
+            store.hold.set()
+            answers = {(await answer)["type"] for answer in both}
+        assert answers == {"resumed", "error"}
