@@ -515,6 +515,14 @@ class TestAnotherNode:
         assert 9000 < ack.window_ms <= 10_000
         assert session.safe(mark, NOW) == []
 
+    def test_a_renewal_that_is_refused_is_no_message_of_the_session(self) -> None:
+        one_renews, other = listening(), listening()
+        renewal = messages.Auth(timestamp=0, token="t")
+        one_renews.receive(renewal, NOW)
+        assert kinds(one_renews.receive(renewal, NOW)) == ["AUTH_RENEWAL_REFUSED"]
+        received = [one(attach(session, 2), extension.Resumed).received for session in (one_renews, other)]
+        assert received[0] == received[1]
+
     def test_what_is_saved_of_a_stream_says_nothing_of_the_next(self) -> None:
         session = listening()
         session.saved_elsewhere = True
