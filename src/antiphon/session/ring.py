@@ -87,6 +87,11 @@ class Ring:
         return bool(self._turns)
 
     @property
+    def first(self) -> int | None:
+        """The number of the first item that is kept; None where none is."""
+        return min((kept[0].number for kept in (self._audio, self._turns) if kept), default=None)
+
+    @property
     def items(self) -> list[Item]:
         """All that is kept, in order."""
         return sorted([*self._audio, *self._turns], key=_number)

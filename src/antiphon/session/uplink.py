@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 
 from antiphon import live
@@ -72,8 +73,9 @@ class Uplink:
     @property
     def first(self) -> int:
         """The number of the first item that may be wanted again."""
-        kept = self._ring.items[:1] or list(self._waiting)[:1]
-        return kept[0].number if kept else self._count + 1
+        if (first := self._ring.first) is not None:
+            return first
+        return self._waiting[0].number if self._waiting else self._count + 1
 
     @property
     def end(self) -> int:
@@ -82,7 +84,8 @@ class Uplink:
 
     def entries(self, begin: int) -> list[bytes]:
         """Return the items from a number on, as they are written down; "" for those that are not wanted."""
-        items = {entry.number: entry for entry in [*self._ring.items, *self._waiting]}
+        kept = chain(self._ring.items, self._waiting)
+        items = {entry.number: entry for entry in kept if entry.number >= begin}
         return [dump_item(items[number]) if number in items else b"" for number in range(begin, self.end)]
 
     def restore(self, entries: Iterable[bytes]) -> None:
