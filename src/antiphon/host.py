@@ -48,9 +48,11 @@ class Host:
         self._census: Census | None = None
         elsewhere: Elsewhere[Bridge] | None = None
         if shared.store:
-            self.journal = Journal(shared.store, self._node, shared.clock)
+            self.journal = journal = Journal(shared.store, self._node, shared.clock)
             self._census = Census(shared.store, shared.max_connections_per_user, shared.clock)
-            elsewhere = Elsewhere(shared.store, self._node, shared.clock, self._revive)
+            elsewhere = Elsewhere(
+                shared.store, self._node, shared.clock, self._revive, lambda: journal.settled
+            )
         self.sessions: Sessions[Bridge] = Sessions(
             shared.max_waiting, shared.max_connections_per_user, elsewhere
         )

@@ -23,6 +23,8 @@ REFRESH_S: Final = 20.0
 IDLE_S: Final = 1.0
 """The store is asked at least so often whether it is there."""
 AWAY_PAUSE_S: Final = 0.5
+SETTLE_S: Final = 1.5
+"""So long after the store is back every node has found that out and has saved its sessions again."""
 STALE_S: Final = 2.0
 """A node that has not heard from the store for so long may have been taken for dead."""
 
@@ -54,6 +56,7 @@ class Journal:
         self._store = store
         self._node = node
         self._clock = clock
+        self._back_at = float("-inf")
         self._heard_at = self._asked_at = float("-inf")
         self._ledgers: dict[Saved, _Ledger] = {}
         self._changed: dict[Saved, None] = {}
@@ -82,6 +85,11 @@ class Journal:
         self._idle.clear()
         self._wanted.set()
         return True
+
+    @property
+    def settled(self) -> bool:
+        """Whether the store can be believed: what is in it is as it was when it went away, for a while."""
+        return not self.away and self._clock() - self._back_at >= SETTLE_S
 
     async def fresh(self, saved: Saved) -> None:
         """Return once it is certain that a session is still this node's, or the store is away.
@@ -189,6 +197,7 @@ class Journal:
                 continue
             _log.warning("The session store is back; all sessions are saved again")
             self.away = False
+            self._back_at = self._clock()
             self._changed = dict.fromkeys(self._ledgers)
             return
 

@@ -109,11 +109,20 @@ class Sessions(Generic[H]):
 
 
 class Elsewhere(Generic[H]):
-    """The sessions that other nodes have saved. `revive` goes on with one, as this `node`."""
+    """The sessions that other nodes have saved. `revive` goes on with one, as this `node`.
+
+    `settled` says whether the store can be believed: an owner that is alive may not have saved what it knows.
+    """
 
     def __init__(
-        self, store: SessionStore, node: str, clock: Callable[[], float], revive: Callable[[Record, str], H]
+        self,
+        store: SessionStore,
+        node: str,
+        clock: Callable[[], float],
+        revive: Callable[[Record, str], H],
+        settled: Callable[[], bool],
     ) -> None:
+        self._settled = settled
         self._store = store
         self._node = node
         self._clock = clock
@@ -125,12 +134,15 @@ class Elsewhere(Generic[H]):
         Raises:
             GatewayError: SESSION_RESUME_REFUSED, or SESSION_RESUME_UNAVAILABLE while the store is away.
         """
+        unavailable = GatewayError(ErrorCode.SESSION_RESUME_UNAVAILABLE, retryAfterMs=1000)
+        if not self._settled():
+            raise unavailable
         try:
             return await self._store.claim(session_id, user_id, resume_digest, self._node, self._clock())
         except NotResumable:
             raise GatewayError(ErrorCode.SESSION_RESUME_REFUSED) from None
         except StoreAway:
-            raise GatewayError(ErrorCode.SESSION_RESUME_UNAVAILABLE, retryAfterMs=1000) from None
+            raise unavailable from None
 
     def revive(self, record: Record, spent: str) -> H:
         """Go on with a session, whose client has shown the token of digest `spent`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from antiphon.memory_store import MemoryStore
 from antiphon.store import SessionStore
@@ -123,10 +124,14 @@ async def test_the_store_is_away_for_a_while() -> None:
                 assert "audio_ack" not in {m["type"] for m in await first.during(0.5)}
                 server.resume()
                 await first.until("audio_ack")
-                received = first.received
-                async with connected(b, first) as third:
-                    resumed = await third.resume(b.token(), received=received)
-                    assert (resumed["type"], resumed["lossy"]) == ("resumed", False)
+                answer: dict[str, Any] = {}
+                async with asyncio.timeout(10):
+                    while answer.get("type") != "resumed":
+                        await asyncio.sleep(0.2)  # the other node has to find out, and to believe it
+                        async with connected(b, first) as third:
+                            answer = await third.resume(b.token(), received=first.received)
+                            assert answer.get("code") in (None, "SESSION_RESUME_UNAVAILABLE")
+                assert answer["lossy"] is False
         finally:
             server.resume()
             for store in stores:
