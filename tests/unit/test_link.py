@@ -11,7 +11,7 @@ from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import SessionRotated, SessionRotating, TranscriptUpdate
 from antiphon.session.effects import HangUp, Open
 from antiphon.session.kept import dump, load
-from antiphon.session.link import Link, Outcome, Phase
+from antiphon.session.link import MAX_HANDLE, Link, Outcome, Phase
 from antiphon.session.renewal import MAX_SHORT, MUTE_S, PATIENCE_S, SHORT_S, Upkeep
 from antiphon.session.uplink import Uplink
 
@@ -346,3 +346,12 @@ def test_it_goes_on_where_it_was_written_down() -> None:
     )
     other.link.answered()
     assert [turn.text for turn in other.link.history.turns] == ["Hello.", "hi"]
+
+
+def test_a_handle_that_would_burden_every_save_is_not_kept() -> None:
+    made = line()
+    made.link.event(live.HandleChanged("good"), NOW)
+    made.link.event(live.HandleChanged("x" * (MAX_HANDLE + 1)), NOW)
+    assert made.link.handle == "good"
+    made.link.event(live.HandleChanged("x" * MAX_HANDLE), NOW)
+    assert made.link.handle == "x" * MAX_HANDLE
