@@ -278,8 +278,11 @@ class TestWhatIsSent:
                     heard.append(message)  # noqa: PERF401 (it is looked at meanwhile)
 
             listening = asyncio.create_task(listen())
-            lengths = (30, 1, 1, 40)
-            for length in lengths:
+            lengths: list[int] = []
+            planned = [30, 1, 1, 40]
+            while planned or client.resumptions <= 3:  # a slow machine cuts it less often meanwhile
+                length = planned.pop(0) if planned else 10
+                lengths.append(length)
                 await client.start()
                 for sequence in range(length):
                     await client.send_audio(bytes(100))
