@@ -667,6 +667,12 @@ def test_no_audio_is_lost_and_all_of_it_in_order(sizes: list[int], chunk_ms: int
     assert shaper.flush(99.0) == []
 
 
+def test_nothing_is_sent_before_it_is_due() -> None:
+    out = Outgoing()
+    out.put(DONE, 1.0, in_order=True)
+    assert [out.pop(0.9), out.pop(1.0), out.pop(2.0)] == [None, DONE, None]
+
+
 @given(
     puts=st.lists(
         st.tuples(st.sampled_from([DONE, PARTIAL, HANDLE, MADE]), st.floats(0, 5), st.booleans()), max_size=20

@@ -531,3 +531,19 @@ def test_results_that_wait_are_told_to_a_model_that_knows_of_no_calls() -> None:
     taken = [uplink.take(0.0) for _ in range(2)]
     assert [type(entry.item) for entry in taken if entry] == [live.Text, live.Text]
     assert uplink.results == 0
+
+
+def test_kinds_are_forgotten_one_by_one() -> None:
+    made = ring(audio(1), live.Text("hi"), audio(2))
+    made.forget(live.Text)
+    assert (made.flight_bytes, rewound(made)) == (2 * PIECE, [audio(1), audio(2)])
+
+
+def test_with_a_button_no_sound_is_said_outside_of_an_activity() -> None:
+    uplink = Uplink(10)
+    start, end = live.ActivityStart(), live.ActivityEnd()
+    for item in (audio(1), end, start, start, audio(2), live.Text("hi"), end, audio(3), end):
+        uplink.add(item, 0.0)
+    uplink.rewind(0.0, manual=True)
+    taken = [entry.item for entry in iter(lambda: uplink.take(0.0), None)]
+    assert taken == [start, audio(2), live.Text("hi"), end]

@@ -241,6 +241,9 @@ class TestAudio:
         session.arrived(session.given, NOW)
         assert len(taken(session)) == 20 - 4 - 2 * at_once
         assert not session.behind
+        on_the_way = session.in_flight
+        session.arrived(session.given, NOW)
+        assert (on_the_way, session.in_flight) == (True, False)
 
     def test_a_model_that_takes_nothing_is_given_up(self) -> None:
         session = ready()
