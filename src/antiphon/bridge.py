@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from antiphon import extension, frames, messages
 from antiphon.admission import Admission
+from antiphon.arrivals import Arrivals
 from antiphon.audio import encoding
 from antiphon.census import Census
 from antiphon.clock import Clock
@@ -49,16 +50,6 @@ _NOT_ASKED: Final = "Binary frames were not asked for: send JSON text, or binary
 
 PARTING_S: Final = 0.5
 """How long the model may take to hear how the user's turn ended, once the client is gone."""
-
-PING_AFTER_S: Final = 0.25
-"""What was sent to the model is asked after so much later, unless an earlier question is still open."""
-PING_GATHERS_S: Final = 0.005
-"""More may be sent before the question is."""
-SETTLE_S: Final = 0.1
-"""What has reached the model's machine is taken to have reached the model so much later."""
-PING_IDLE_S: Final = 8.0
-"""A model that is sent nothing is asked so often whether it is there."""
-PING_TIMEOUT_S: Final = 6.0
 
 _TIMER_SLACK_S: Final = 0.002
 """uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
@@ -160,13 +151,10 @@ class Bridge:
         self._jobs: asyncio.Queue[Coroutine[None, None, None] | None] = asyncio.Queue()
         self._conversation: asyncio.Task[None] | None = None
         self._conversations = 0
-        self._written = 0
-        """The number of what the model's connection has taken last."""
         self._workers: dict[str, asyncio.Task[None] | None] = {}
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._encodes = False
         self._input_ready = asyncio.Event()
-        self._sent = asyncio.Event()
         self._over = False
         self._said_all = asyncio.Event()
         self._answer_room = asyncio.Event()
@@ -529,9 +517,9 @@ class Bridge:
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
                 self._perform(self.session.opened(self._clock(), stream.upstream))
-                self._written = self.session.given
-                tasks.create_task(self._feed(stream))
-                tasks.create_task(self._ask_after(stream))
+                arrivals = Arrivals(stream, self.session, self._clock, self._input_ready.set)
+                tasks.create_task(self._feed(stream, arrivals))
+                tasks.create_task(arrivals.run())
                 async for event in stream:
                     self._perform(self.session.upstream(event, self._clock()))
                     while self.session.answer_full:
@@ -544,40 +532,13 @@ class Bridge:
             if self._conversation is asyncio.current_task():
                 self._perform(self.session.lost(error, self._clock()))
 
-    async def _ask_after(self, stream: LiveStream) -> None:
-        """Find out what has arrived at the model, and that it is there at all."""
-        while True:
-            if not self.session.in_flight:
-                self._sent.clear()
-                try:
-                    async with asyncio.timeout(PING_IDLE_S):
-                        await self._sent.wait()
-                except TimeoutError:
-                    pass
-                await asyncio.sleep(PING_GATHERS_S)
-            written = self._written
-            asked_at = self._clock()
-            try:
-                async with asyncio.timeout(PING_TIMEOUT_S):
-                    await stream.ping()
-            except TimeoutError:
-                raise GatewayError(ErrorCode.UPSTREAM_LOST) from None
-            trip_s = self._clock() - asked_at
-            await asyncio.sleep(SETTLE_S)
-            self.session.arrived(written, self._clock(), trip_s)
-            self._input_ready.set()
-            if not self.session.behind:
-                await asyncio.sleep(PING_AFTER_S)
-
-    async def _feed(self, stream: LiveStream) -> None:
+    async def _feed(self, stream: LiveStream, arrivals: Arrivals) -> None:
         while True:
             await self._certain()
             while item := self.session.next_input(self._clock()):
                 self._said_all.clear()
                 await stream.send(item)
-                # Not before: a question that overtakes an item says nothing of it.
-                self._written = self.session.given
-                self._sent.set()
+                arrivals.wrote(self.session.given)
                 self._regulate()
                 await self._certain()
             self._said_all.set()

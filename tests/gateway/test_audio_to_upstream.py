@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from antiphon import bridge
+from antiphon import arrivals
 from antiphon.session import Limits, uplink
 from fake_gemini import Conversation
 from gateway.raw_socket import TEXT, RawSocket, frame, raw_socket
@@ -51,7 +51,7 @@ def cuts(size: int, chunk_bytes: int | str) -> Iterator[slice]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take audio faster than any client sends it: much may be on its way, and is heard as it arrives."""
-    monkeypatch.setattr(bridge, "SETTLE_S", 0.0)
+    monkeypatch.setattr(arrivals, "SETTLE_S", 0.0)
     monkeypatch.setattr(uplink, "IN_FLIGHT_S", 10.0)
 
 

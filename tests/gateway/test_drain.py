@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from antiphon import bridge, server
+from antiphon import arrivals, server
 from antiphon.gemini import probe
 from antiphon.memory_store import MemoryStore
 from fake_gemini import Conversation, attentive
@@ -96,7 +96,7 @@ async def test_a_client_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPat
 
 async def test_a_model_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's machine that answers no more is left, though nobody has noticed anything."""
-    monkeypatch.setattr(bridge, "PING_IDLE_S", 0.2)
+    monkeypatch.setattr(arrivals, "PING_IDLE_S", 0.2)
     monkeypatch.setattr(probe, "TIMEOUT_S", 0.4)
 
     async def script(conversation: Conversation) -> None:

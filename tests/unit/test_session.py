@@ -233,17 +233,23 @@ class TestAudio:
             session.receive(chunk(sequence), NOW)
         at_once = round(IN_FLIGHT_S / 0.1)
         assert len(taken(session)) == at_once
-        assert session.behind
+        behind = [session.behind]
         session.arrived(4, NOW)
         assert len(taken(session)) == 4
         session.arrived(session.given, NOW)
         assert len(taken(session)) == at_once
         session.arrived(session.given, NOW)
         assert len(taken(session)) == 20 - 4 - 2 * at_once
-        assert not session.behind
-        on_the_way = session.in_flight
+        assert [*behind, session.behind] == [True, False]
+
+    def test_it_is_on_its_way_until_it_has_arrived(self) -> None:
+        session = talking()
+        session.receive(chunk(0), NOW)
+        on_the_way = [session.in_flight]
+        assert len(taken(session)) == 1
+        on_the_way.append(session.in_flight)
         session.arrived(session.given, NOW)
-        assert (on_the_way, session.in_flight) == (True, False)
+        assert [*on_the_way, session.in_flight] == [False, True, False]
 
     def test_a_model_that_takes_nothing_is_given_up(self) -> None:
         session = ready()

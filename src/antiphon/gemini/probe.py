@@ -40,7 +40,7 @@ class Probe:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._check = channel.unary_unary(METHOD)
         self._next: asyncio.Task[None] | None = None
-        self._last: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
         self._asked_at = self._heard_at = float("-inf")
         self._answers: bool | None = None
         """Whether the other end ever has; None until that is known."""
@@ -66,12 +66,14 @@ class Probe:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._ask_soon())
+            self._asking.add(self._next)
             self._next.add_done_callback(_seen)
+            self._next.add_done_callback(self._asking.discard)
         await asyncio.shield(self._next)
 
     async def aclose(self) -> None:
         """Ask no more."""
-        asking = [task for task in (self._next, self._last) if task]
+        asking = list(self._asking)
         for task in asking:
             task.cancel()
         if asking:
@@ -82,7 +84,7 @@ class Probe:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._asked_at + LEAST_S - loop.time())
         self._asked_at = loop.time()
-        self._last, self._next = self._next, None
+        self._next = None
         if self._answers is False:
             await asyncio.sleep(UNANSWERED_S)
             return

@@ -19,8 +19,8 @@ from antiphon.session.ring import BYTES_A_SECOND, Item, Ring, dump_item, load_it
 IN_FLIGHT_S: Final = 0.7
 """Audio that may be on its way: no more is given until some of it has arrived, since a renewed connection may
 hear it twice. It may be more where the way is long."""
-IN_FLIGHT_TRIPS: Final = 2.5
-"""So many round trips' worth of audio may be on its way in any case, or speech would fall behind."""
+IN_FLIGHT_MORE_S: Final = 0.4
+"""So much more than a round trip's worth may be on its way in any case, or speech would fall behind."""
 
 _LEAST_COST: Final = 64
 _TURN_COST: Final = BYTES_A_SECOND
@@ -211,7 +211,7 @@ class Uplink:
         flight = self._ring.flight_bytes
         if not flight or not isinstance(item, live.Audio):
             return False
-        limit_s = max(IN_FLIGHT_S, IN_FLIGHT_S / 2 + IN_FLIGHT_TRIPS * self.trip_s)
+        limit_s = max(IN_FLIGHT_S, IN_FLIGHT_MORE_S + self.trip_s)
         return flight + len(item.pcm) > limit_s * BYTES_A_SECOND
 
     def _await(self, entries: list[Item]) -> None:
