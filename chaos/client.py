@@ -50,6 +50,7 @@ class Outgoing(NamedTuple):
     end: int = 0
     sequence: int = -1
     command: str = ""
+    stream: int = 0
 
 
 class Refused(Exception):  # noqa: N818 (it reads as what happened)
@@ -83,6 +84,7 @@ class Client:
         self._received = 0
         self._at = 0
         self._sequence = 0
+        self._streams = 0
         self._stream_open = False
         self._commands = 0
         self._kept: deque[Outgoing] = deque()
@@ -254,7 +256,7 @@ class Client:
         self._received = 0
         self._kept.clear()
         self._first, self._cursor = 1, 0
-        self._stream_open = False
+        self._stream_open, self._streams = False, 0
         self._take(message)
         self._send("client_hello", features=self._features, binaryAudio=self._binary)
 
@@ -327,7 +329,7 @@ class Client:
             case "session_info":
                 self._resume_token = message.get("resumeToken", "")
             case "audio_ack":
-                self._acknowledged(message["sequence"])
+                self._acknowledged(message["stream"], message["sequence"])
             case "session_rotated":
                 self.diary.rotations.append({**message, "at": time.time(), "sessionId": self.session_id})
             case "error":
@@ -337,11 +339,13 @@ class Client:
             case "audio_flush" if self.number % 2:
                 self._send("playback_mark", responseId=message["responseId"], playedMs=100)
 
-    def _acknowledged(self, sequence: int) -> None:
-        place = next((at for at, entry in enumerate(self._kept) if entry.sequence == sequence), None)
+    def _acknowledged(self, stream: int, sequence: int) -> None:
+        chunk, following = (stream, sequence), (self._streams, self._sequence)
+        kept = ((entry.stream, entry.sequence) for entry in self._kept)
+        place = next((place for place, entry in enumerate(kept) if entry == chunk), None)
         if place is None:
-            if sequence >= self._sequence:
-                self._fault(f"audio_ack of {sequence}, and {self._sequence} is the next to be sent")
+            if chunk >= following:
+                self._fault(f"audio_ack of {chunk}, and {following} is the next to be sent")
             return
         if self._first + place > self._cursor:
             self._fault(f"audio_ack of {sequence}, which was not sent")
@@ -387,6 +391,7 @@ class Client:
         if epoch is not self.epoch:
             return
         self._send("audio_stream_start", config=config)
+        self._streams += 1
         self._stream_open = True
         due = loop.time()
         for _ in range(self._dice.randint(20, 90)):
@@ -409,7 +414,7 @@ class Client:
             data: str | bytes = _HEADER.pack(1, 1, 0, self._sequence, now_ms) + pcm
         else:
             data = _text("audio_chunk", sequence=self._sequence, data=base64.b64encode(pcm).decode())
-        self._put(Outgoing(data, self._at, self._sequence))
+        self._put(Outgoing(data, self._at, self._sequence, stream=self._streams))
         self._sequence += 1
 
 

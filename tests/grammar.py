@@ -87,6 +87,7 @@ class Grammar:
                 assert message["lostAudioMs"] >= 0
             case "audio_ack":
                 assert message["windowMs"] >= 0
+                assert message["stream"] >= 1
             case "usage":
                 for name, value in message["turn"].items():
                     assert 0 <= value <= message["session"][name] + 0.01, message

@@ -273,12 +273,13 @@ export interface ResumedMessage {
   received: number;
 }
 
-/** The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now. */
+/** The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now. `stream` is which of the session's streams that is of, the first being 1: each may number its chunks anew. */
 export interface AudioAckMessage {
   type: "audio_ack";
   timestamp: number;
   sequence: number;
   windowMs: number;
+  stream: number;
 }
 
 /** The connection to the model is being renewed; what is said meanwhile waits for the new one. `contextRestored` says whether the model is to remember the conversation by itself, `gapMs` for how long it has not heard already, `lostAudioMs` what it will never hear. */

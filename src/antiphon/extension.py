@@ -207,10 +207,14 @@ class Resumed(ServerExtension, tag="resumed", frozen=True, kw_only=True):
 
 
 class AudioAck(ServerExtension, tag="audio_ack", frozen=True, kw_only=True):
-    """The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now."""
+    """The audio up to `sequence` is safe: the client may forget it. It may send `windowMs` more for now.
+
+    `stream` is which of the session's streams that is of, the first being 1: each may number its chunks anew.
+    """
 
     sequence: int
     window_ms: int
+    stream: int
 
 
 class SessionRotating(ServerExtension, tag="session_rotating", frozen=True, kw_only=True):

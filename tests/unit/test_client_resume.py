@@ -113,7 +113,7 @@ class TestWhatComes:
             await gateway.send("session_rotating", **rotation)
             await gateway.send("session_rotated", **rotation, replayedAudioMs=0, upstream="primary")
             await gateway.send("go_away", timeLeftMs=500, reason="drain")
-            await gateway.send("audio_ack", sequence=0, windowMs=10)
+            await gateway.send("audio_ack", sequence=0, windowMs=10, stream=1)
             kinds = [type(message) for message in await until(client, AudioAck)]
             assert kinds == [
                 *(extension.SessionRotating, extension.SessionRotated, extension.GoAway, AudioAck)
@@ -245,11 +245,11 @@ class TestWhatIsSent:
             gateway.cut()
             gateway.came = gateway.came[:6]  # the first chunk of the second stream is the last
             for sequence in range(3):
-                await gateway.send("audio_ack", sequence=sequence, windowMs=0)
+                await gateway.send("audio_ack", sequence=sequence, windowMs=0, stream=1)
             kept = client._link.sender.outgoing
             await until(client, AudioAck, sequence=2)
             assert kept.first == 4
-            await gateway.send("audio_ack", sequence=2, windowMs=0)
+            await gateway.send("audio_ack", sequence=2, windowMs=0, stream=1)
             await until(client, AudioAck, sequence=2)
             assert kept.first == 8
 
@@ -336,7 +336,7 @@ class TestRoom:
             sending = asyncio.create_task(client.send_audio(bytes(320)))
             await asyncio.sleep(0.05)
             assert not sending.done()
-            await gateway.send("audio_ack", sequence=0, windowMs=0)
+            await gateway.send("audio_ack", sequence=0, windowMs=0, stream=1)
             await sending
             await so_far(lambda: sequences(gateway) == [0, 1])
 
@@ -347,7 +347,7 @@ class TestRoom:
             await client.send_audio(bytes(2700))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.send_audio(b"\x01" * 600), 0.05)
-            await gateway.send("audio_ack", sequence=0, windowMs=0)
+            await gateway.send("audio_ack", sequence=0, windowMs=0, stream=1)
             await client.send_audio(b"\x02" * 600)
             await so_far(lambda: len(gateway.chunks) == 2)
             assert sequences(gateway) == [0, 1]
@@ -392,7 +392,7 @@ class TestRoom:
             for number in range(MAX_CALLS + 1):
                 await gateway.send("tool_call", callId=f"c{number}", name="work", args={}, deadlineMs=60_000)
             await so_far(lambda: any(isinstance(m, extension.ToolResult) for m in gateway.came))
-            await gateway.send("audio_ack", sequence=0, windowMs=0)
+            await gateway.send("audio_ack", sequence=0, windowMs=0, stream=1)
             await sending
             await so_far(lambda: sequences(gateway) == [0, 1])
 
@@ -403,7 +403,7 @@ class TestRoom:
             await client.send_audio(bytes(2700))
             sending = asyncio.create_task(client.send_audio(bytes(2700)))
             await asyncio.sleep(0.3)
-            await gateway.send("audio_ack", sequence=0, windowMs=0)
+            await gateway.send("audio_ack", sequence=0, windowMs=0, stream=1)
             await sending
             assert client.resumptions == 0
 

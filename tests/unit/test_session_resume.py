@@ -511,7 +511,7 @@ class TestAnotherNode:
         mark = session.mark()
         session.receive(chunk(5), NOW)
         ack = one(session.safe(mark, NOW), extension.AudioAck)
-        assert ack.sequence == 4
+        assert (ack.stream, ack.sequence) == (1, 4)
         assert 9000 < ack.window_ms <= 10_000
         assert session.safe(mark, NOW) == []
 
@@ -539,7 +539,16 @@ class TestAnotherNode:
         session.receive(start(), NOW)
         assert kinds(session.receive(chunk(0), NOW)) == ["Open"]
         ack = one(session.receive(END, NOW), extension.AudioAck)
-        assert ack.sequence == 0
+        assert (ack.stream, ack.sequence) == (1, 0)
+
+    def test_an_acknowledgement_says_of_which_stream_it_is(self) -> None:
+        session = ready()
+        acks = []
+        for _ in range(3):
+            session.receive(start(), NOW)
+            session.receive(chunk(0), NOW)
+            acks.append(one(session.receive(END, NOW), extension.AudioAck))
+        assert [(ack.stream, ack.sequence) for ack in acks] == [(1, 0), (2, 0), (3, 0)]
 
 
 class TestNotices:

@@ -77,7 +77,7 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
         "lossy": False,
         "received": 40,
     },
-    "audio_ack": {"sequence": 7, "windowMs": 9000},
+    "audio_ack": {"sequence": 7, "windowMs": 9000, "stream": 1},
     "session_rotating": {"reason": "lost", "contextRestored": True, "gapMs": 0, "lostAudioMs": 0},
     "session_rotated": {
         "reason": "lost",

@@ -780,8 +780,14 @@ class Session:
         sequence = self._presence.ack(at_once=at_once)
         if sequence is None:
             return []
-        window_ms = round(self._uplink.room_ms)
-        return [extension.AudioAck(timestamp=milliseconds(now), sequence=sequence, window_ms=window_ms)]
+        return [
+            extension.AudioAck(
+                timestamp=milliseconds(now),
+                sequence=sequence,
+                window_ms=round(self._uplink.room_ms),
+                stream=self._presence.streams,
+            )
+        ]
 
     def _go_away(self, reason: extension.GoAwayReason, left_s: float, now: float) -> extension.GoAway:
         left_ms = milliseconds(max(0.0, left_s))
