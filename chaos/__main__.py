@@ -52,7 +52,10 @@ def main() -> int:
         flush=True,
     )
     if args.keep:
-        args.keep.mkdir(parents=True, exist_ok=False)
+        try:
+            args.keep.mkdir(parents=True)
+        except OSError as error:
+            parser.error(f"--keep: {args.keep} cannot be made: {error.strerror}.")
     began = time.monotonic()
     rows, more = event_loop.run(run(plan, args.keep))
     took_s = time.monotonic() - began

@@ -267,7 +267,10 @@ class Client:
     def _go_on(self, message: Message, took_s: float) -> None:
         self._resume_token = message["resumeToken"]
         received, lossy = message["received"], message["lossy"]
-        self.diary.resumed.append(Resumed(time.time(), took_s, message["replayed"], lossy))
+        epoch = self.epoch
+        self.diary.resumed.append(
+            Resumed(time.time(), took_s, message["replayed"], lossy, epoch.acked, epoch.sent)
+        )
         if lossy:
             self._listener.lossy()
         last = self._first + len(self._kept) - 1

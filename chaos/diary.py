@@ -31,6 +31,9 @@ class Resumed(Struct):
     """From the beginning of the connection that succeeded to `resumed`."""
     replayed: int
     lossy: bool
+    acked: int = 0
+    sent: int = 0
+    """Audio from `acked` to `sent` had been sent and not been acknowledged; samples of the client's track."""
 
 
 class Fault(Struct):

@@ -16,9 +16,11 @@ from msgspec import Struct, field
 from chaos import record
 from chaos.diary import Diary, Epoch
 from chaos.record import Entry
-from chaos.track import Run, Track, decode
+from chaos.track import RATE_HZ, Run, Track, decode
 
 NEAR_S: Final = 1.0
+UNSAVED_S: Final = 1.0
+"""Audio is acknowledged well within this as long as the store is there."""
 
 
 class Heard(Struct):
@@ -58,11 +60,16 @@ class Heard(Struct):
 
 
 class Replay(Struct):
-    """What was heard again at the beginning of a stream, in samples; `reason` is that of the rotation."""
+    """What was heard again at the beginning of a stream, in samples; `reason` is that of the rotation.
+
+    `unsaved` of them had not been acknowledged for more than `UNSAVED_S` when the client resumed: the store
+    was away, and nobody but the node that was left knew what the model had heard.
+    """
 
     at: float
     reason: str
     samples: int
+    unsaved: int = 0
 
 
 class Found(Struct):
@@ -140,7 +147,9 @@ def examine(diary: Diary, epoch: Epoch, streams: Sequence[Heard]) -> Found:
             covered[run.start : run.end] = True
         said_end = max((before.end(heard.ready_at) for before in streams[:place]), default=-1)
         if said_end >= 0 and heard.begin >= 0:
-            found.replays.append(Replay(heard.ready_at, _reason(told, heard), max(0, said_end - heard.begin)))
+            replay = Replay(heard.ready_at, _reason(told, heard), max(0, said_end - heard.begin))
+            replay.unsaved = _unsaved(diary, range(heard.begin, said_end), heard.ready_at)
+            found.replays.append(replay)
         if place + 1 < len(streams):
             found.late += heard.heard_after(streams[place + 1].ready_at)
     missing = ~covered[epoch.begin : epoch.acked]
@@ -152,6 +161,16 @@ def examine(diary: Diary, epoch: Epoch, streams: Sequence[Heard]) -> Found:
     texts = {text for heard in streams for text in heard.texts}
     found.commands_lost = [command for command in epoch.commands if command not in texts]
     return found
+
+
+def _unsaved(diary: Diary, places: range, at: float) -> int:
+    """Return how many of these samples were kept by clients alone when they resumed, before a moment."""
+    kept = [
+        resumed
+        for resumed in diary.resumed
+        if resumed.at <= at + NEAR_S and resumed.sent - resumed.acked > UNSAVED_S * RATE_HZ
+    ]
+    return len({place for one in kept for place in range(one.acked, one.sent) if place in places})
 
 
 def _reason(told: Sequence[dict[str, Any]], heard: Heard) -> str:
