@@ -235,6 +235,30 @@ class TestRenewal:
         )
 
 
+class TestTheWay:
+    def test_is_taken_to_be_longer_little_by_little(self) -> None:
+        made = line()
+        trips = []
+        for second in range(1, 4):
+            made.link.arrived(0, NOW + second, 0.5)
+            trips.append(made.uplink.trip_s)
+        assert trips == pytest.approx([0.02, 0.05, 0.095])
+
+    def test_what_was_held_up_together_counts_once(self) -> None:
+        made = line()
+        for tenth in range(10):
+            made.link.arrived(0, NOW + tenth / 1000, 2.0 - tenth / 10)
+        assert made.uplink.trip_s == pytest.approx(0.02)
+
+    def test_and_shorter_at_once(self) -> None:
+        made = line()
+        for second in range(1, 10):
+            made.link.arrived(0, NOW + second, 0.5)
+        before = made.uplink.trip_s
+        made.link.arrived(0, NOW + 9, 0.03)
+        assert (before, made.uplink.trip_s) == (0.5, 0.03)
+
+
 class TestReopening:
     def test_takes_the_place_of_the_one_there_is(self) -> None:
         made = line()

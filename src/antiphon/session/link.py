@@ -83,6 +83,7 @@ class Link:
         self._upstream: Upstream = "primary"
         self._short = 0
         self._heard_at = 0.0
+        self._trip_at = 0.0
 
     @property
     def renewing(self) -> bool:
@@ -214,8 +215,10 @@ class Link:
     def arrived(self, number: int, now: float, trip_s: float = 0.0) -> None:
         """Note that what was taken up to this number has arrived; to ask so took `trip_s`."""
         self._heard_at = now
-        # One that took long was perhaps held up; the way itself changes little by little.
-        self._uplink.trip_s = min(trip_s, self._uplink.trip_s * 1.5 + 0.02)
+        # What took long was perhaps held up, and all beside it; the way itself changes little by little.
+        if trip_s < self._uplink.trip_s or now - trip_s > self._trip_at:
+            self._uplink.trip_s = min(trip_s, self._uplink.trip_s * 1.5 + 0.02)
+            self._trip_at = now
         self._uplink.arrived(number)
 
     def event(self, event: live.LiveEvent, now: float) -> None:
