@@ -38,8 +38,9 @@ from antiphon.session.effects import (
     SendBinary,
     Verify,
 )
-from antiphon.session.machine import Mark, Session, State
+from antiphon.session.machine import Mark, Session
 from antiphon.session.presence import digest
+from antiphon.session.states import State
 from antiphon.sessions import Sessions, new_token
 from antiphon.tools.call import Call, ToolFailed
 

@@ -15,7 +15,7 @@ from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.journal import Journal
 from antiphon.live import Connect, Setup
-from antiphon.session.machine import Limits, Session
+from antiphon.session import Limits, Session
 from antiphon.sessions import Elsewhere, Sessions
 from antiphon.store import Record, SessionStore
 from antiphon.tools.call import Tool

@@ -27,7 +27,7 @@ from antiphon.keys import MIN_SECRET_BYTES, is_weak
 from antiphon.live import Connect, Setup
 from antiphon.local import EngineProcess
 from antiphon.server import About, Server
-from antiphon.session.machine import Limits
+from antiphon.session import Limits
 from antiphon.store import StoreAway, StoreMisconfigured
 from antiphon.tools import commands
 from antiphon.tools.commands import Commands

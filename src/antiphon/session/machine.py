@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum, auto
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, assert_never
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from antiphon import extension, frames, live, messages
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
@@ -42,6 +41,7 @@ from antiphon.messages import (
 from antiphon.session import negotiation
 from antiphon.session.answer import Piece
 from antiphon.session.calls import Calls
+from antiphon.session.clocks import Clocks
 from antiphon.session.effects import (
     Abort,
     Again,
@@ -62,55 +62,16 @@ from antiphon.session.metering import Meter
 from antiphon.session.microphone import Microphone
 from antiphon.session.model_side import ModelSide
 from antiphon.session.negotiation import Limits, Wishes
-from antiphon.session.notices import Limit, Notices
 from antiphon.session.outbox import Frame, Missed
 from antiphon.session.pace import Pace
 from antiphon.session.presence import Presence
 from antiphon.session.renewal import Upkeep
+from antiphon.session.states import LEGAL, NOT_ACTIVE, NOT_COUNTED, State, out_of_place
 from antiphon.session.uplink import Uplink
 from antiphon.session.user_side import Timeline, UserSide
 from antiphon.tools.call import Tool
 
-__all__ = ["LEGAL", "Limits", "Session", "State"]
-
-
-class State(Enum):
-    """Where a session stands."""
-
-    NEW = auto()
-    AUTHENTICATING = auto()
-    READY = auto()
-    OPENING = auto()
-    LIVE = auto()
-    CLOSED = auto()
-
-
-_HELLO: Final[frozenset[type]] = frozenset({extension.ClientHello})
-_ANY_TURN: Final[frozenset[type]] = _HELLO | {
-    Auth,
-    messages.AudioStreamStart,
-    AudioChunk,
-    AudioStreamEnd,
-    Command,
-    extension.AudioStreamStart,
-    extension.Ping,
-    extension.Pong,
-    extension.ActivityStart,
-    extension.ActivityEnd,
-    extension.Interrupt,
-    extension.PlaybackMark,
-    extension.ToolResult,
-}
-
-LEGAL: Final[dict[State, frozenset[type]]] = {
-    State.NEW: _HELLO | {Auth, extension.Resume},
-    State.AUTHENTICATING: frozenset(),
-    State.READY: _ANY_TURN,
-    State.OPENING: _ANY_TURN,
-    State.LIVE: _ANY_TURN,
-    State.CLOSED: frozenset(),
-}
-"""What a client may say when. The shell holds messages back while AUTHENTICATING."""
+__all__ = ["Mark", "Session"]
 
 
 Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort | Open | HangUp
@@ -118,10 +79,6 @@ Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort 
 
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
-_NOT_ACTIVE: Final = (extension.Ping, extension.Pong)
-"""What does not keep an idle session open."""
-_NOT_COUNTED: Final = (Auth, extension.Resume, *_NOT_ACTIVE)
-"""What is about the connection rather than the session."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
 """Errors that end a session for good; after others that close the connection it can be resumed."""
 _PHASES: Final = {Phase.CLOSED: State.READY, Phase.OPENING: State.OPENING, Phase.OPEN: State.LIVE}
@@ -159,8 +116,7 @@ class Session:
         "user_id": str,
         "_wishes": Wishes,
         "_language": str,
-        "_began_at": float,
-        "_active_at": float,
+        "_clocks": Clocks,
         "_pings": int,
         "_frames_sent": int,
         "_framed": bool,
@@ -194,8 +150,7 @@ class Session:
         self._limits = limits
         self._wishes = Wishes()
         self._language = setup.language
-        self._began_at = self._active_at = self._sent_at = now
-        self._token_expires_at = float("inf")
+        self._clocks = Clocks(limits, now, extended=extended)
         self._verifying = False
         self._error_times: deque[float] = deque(maxlen=limits.protocol_errors_a_minute)
         self._pings = self._frames_sent = 0
@@ -213,11 +168,8 @@ class Session:
         self._commands = frozenset(function.name for function in setup.functions)
         self._calls = Calls(self._commands, tools or {}, calls_client=extended)
         self._usage_due = self._parting = self._paced = False
-        self._notices = Notices()
-        self._token_at = now
         self.saved_elsewhere = False
         """Whether what is acknowledged has to be saved first, which `safe()` tells of."""
-        self._held_at: float | None = None
 
     @property
     def state(self) -> State:
@@ -245,12 +197,12 @@ class Session:
         """Take a client's message."""
         if self.state is State.CLOSED or not self.attached:
             return []
-        if not isinstance(message, _NOT_COUNTED):
+        if not isinstance(message, NOT_COUNTED):
             self._presence.received += 1
         if type(message) not in LEGAL[self.state]:
-            return self._reject(_out_of_place(message), now)
-        if not isinstance(message, _NOT_ACTIVE):
-            self._active_at = now
+            return self._reject(out_of_place(message), now)
+        if not isinstance(message, NOT_ACTIVE):
+            self._clocks.active(now)
         self._presence.confirm()
         match message:
             case AudioChunk():
@@ -326,12 +278,12 @@ class Session:
         if self.state is State.AUTHENTICATING:
             self._stage = None
             self.user_id = user_id
-            self._began_at = self._active_at = now
+            self._clocks.began(now)
             if self.extended and resume_token and self._limits.resume_s:
                 self._presence.issue(resume_token)
         elif user_id != self.user_id:
             return self._fail(GatewayError(ErrorCode.AUTH_USER_CHANGED), now)
-        self._token_expires_at, self._token_at = expires_at, now
+        self._clocks.took_token(expires_at, now)
         success = AuthSuccess(timestamp=milliseconds(now), session_id=self.id, user_id=self.user_id)
         info = negotiation.session_info(self._limits, expires_at, self._presence.token, now)
         return self._act([success, info], now)
@@ -370,9 +322,9 @@ class Session:
             presence.outbox.restart(received)
             missed, lossy = Missed([], True), True
         presence.attach(resume_token, spent)
-        self._token_expires_at, self._token_at = expires_at, now
-        self._active_at = now
-        self._held_at = None
+        self._clocks.took_token(expires_at, now)
+        self._clocks.active(now)
+        self._clocks.held(False, now)
         resumed = extension.Resumed(
             timestamp=milliseconds(now),
             session_id=self.id,
@@ -541,7 +493,7 @@ class Session:
         """Keep answers back while what was sent is still on its way: here they can still be dropped."""
         if not self.extended or self.state is State.CLOSED:
             return []
-        self._held_at = now if held else None
+        self._clocks.held(held, now)
         return self._act(self._model.hold(held, now), now)
 
     @property
@@ -578,34 +530,26 @@ class Session:
 
     def deadline(self) -> float | None:
         """Return when `expire()` wants to be called, or None."""
-        limits = self._limits
         if self.state is State.CLOSED:
             return None
         if self.state in (State.NEW, State.AUTHENTICATING):
-            return self._began_at + limits.auth_timeout_s
+            return self._clocks.auth_at
         return min(
-            self._began_at + limits.max_duration_s,
-            *self._client_deadlines(),
+            self._clocks.over_at,
+            self._client_deadline,
             self._link.deadline,
             self._model.deadline,
             self._user.final_at,
             self._calls.deadline,
         )
 
-    def _client_deadlines(self) -> Sequence[float]:
-        limits, presence = self._limits, self._presence
-        if not presence.attached:
-            park_at = presence.detached_at + limits.park_s
-            parked = self._link.phase is Phase.CLOSED
-            return presence.detached_at + limits.resume_s, float("inf") if parked else park_at
-        return (
-            self._token_expires_at,
-            self._active_at + limits.idle_timeout_s,
-            self._pace.resume_at if self._paced else float("inf"),
-            self._notices.next_at(self._client_limits()) if self.extended else float("inf"),
-            self._slow_at,
-            self._ping_at,
-        )
+    @property
+    def _client_deadline(self) -> float:
+        presence, limits = self._presence, self._limits
+        if presence.attached:
+            return min(self._clocks.deadline, self._pace.resume_at if self._paced else float("inf"))
+        parked = self._link.phase is Phase.CLOSED
+        return presence.detached_at + (limits.resume_s if parked else min(limits.resume_s, limits.park_s))
 
     def expire(self, now: float) -> list[Effect]:
         """Do what has fallen due; harmless when called early."""
@@ -613,21 +557,14 @@ class Session:
         if self.state is State.CLOSED:
             return []
         if self.state in (State.NEW, State.AUTHENTICATING):
-            if now < self._began_at + limits.auth_timeout_s:
-                return []
-            return self._fail(GatewayError(ErrorCode.AUTH_TIMEOUT), now)
-        if now >= self._began_at + limits.max_duration_s:
+            return [] if now < self._clocks.auth_at else self._fail(GatewayError(ErrorCode.AUTH_TIMEOUT), now)
+        if now >= self._clocks.over_at:
             return self._fail(GatewayError(ErrorCode.SESSION_MAX_DURATION), now)
         gone = not self.attached
         if gone and now >= self._presence.detached_at + limits.resume_s:
             return [HangUp(), *self._act(self._model.fail(now), now), *self._close(1000, "")]
-        for due_at, code in (
-            (self._token_expires_at, ErrorCode.AUTH_TOKEN_EXPIRED),
-            (self._slow_at, ErrorCode.SESSION_CLIENT_SLOW),
-            (self._active_at + limits.idle_timeout_s, ErrorCode.SESSION_IDLE),
-        ):
-            if now >= due_at and not gone:
-                return self._fail(GatewayError(code), now)
+        if not gone and (code := self._clocks.expired(now)):
+            return self._fail(GatewayError(code), now)
         try:
             told = self._link.expire(now, quiet=self._quiet)
         except GatewayError as error:
@@ -640,40 +577,19 @@ class Session:
             return effects + (self._park(now) if now >= self._presence.detached_at + limits.park_s else [])
         if now >= self._pace.resume_at:
             self._paced = False
-        if now >= self._ping_at:
+        if now >= self._clocks.ping_at:
             effects += self._ping(now)
-        return effects + self._give_notice(now)
-
-    def _client_limits(self) -> dict[extension.GoAwayReason, Limit]:
-        limits = self._limits
-        return {
-            "max_duration": Limit(self._began_at + limits.max_duration_s, limits.max_duration_s),
-            "token": Limit(self._token_expires_at, self._token_expires_at - self._token_at),
-            "idle": Limit(self._active_at + limits.idle_timeout_s, limits.idle_timeout_s),
-        }
-
-    def _give_notice(self, now: float) -> list[Effect]:
-        if not self.extended:
-            return []
-        due = self._notices.due(self._client_limits(), now)
-        return self._act([self._go_away(reason, left_s, now) for reason, left_s in due], now) if due else []
+        notices = [self._go_away(reason, left_s, now) for reason, left_s in self._clocks.notices(now)]
+        return effects + (self._act(notices, now) if notices else [])
 
     def _ping(self, now: float) -> list[Effect]:
         if not (self.extended and self.attached):
             return []
         self._pings += 1
-        self._sent_at = now
+        self._clocks.sent(now)
         effects = self._send(extension.ServerPing(timestamp=milliseconds(now), id=self._pings))
         self._presence.outbox.pinged(self._pings)
         return effects
-
-    @property
-    def _ping_at(self) -> float:
-        return self._sent_at + self._limits.heartbeat_s if self.extended else float("inf")
-
-    @property
-    def _slow_at(self) -> float:
-        return float("inf") if self._held_at is None else self._held_at + self._limits.unread_s
 
     # ---- from the model
 
@@ -757,7 +673,7 @@ class Session:
 
     def _detach(self, now: float, *, clean: bool) -> list[Effect]:
         self._presence.detach(now)
-        self._held_at = None
+        self._clocks.held(False, now)
         effects = self._act(self._model.hold(True, now), now)
         return effects + (self._park(now) if clean else [])
 
@@ -912,7 +828,7 @@ class Session:
             match outcome:
                 case AudioResponse():
                     self._meter.audio_out_ms += outcome.duration
-                    self._active_at = now
+                    self._clocks.active(now)
                     effects += self._sound(outcome)
                 case extension.ServerExtension():
                     if isinstance(outcome, extension.ResponseStarted):
@@ -937,7 +853,7 @@ class Session:
         if self._presence.outbox.wants_ping:
             effects += self._ping(now)
         if any(isinstance(effect, Send | SendBinary) for effect in effects):
-            self._sent_at = now
+            self._clocks.sent(now)
         return effects
 
     def _send(self, message: messages.Message, *, passing: bool = False) -> list[Effect]:
@@ -986,10 +902,3 @@ class Session:
     def _close(self, code: int, reason: str) -> list[Effect]:
         self._stage = State.CLOSED
         return [Close(code, reason)]
-
-
-def _out_of_place(message: Struct) -> GatewayError:
-    if isinstance(message, extension.Resume):
-        sentence = "A resume is the first message of a connection, in place of auth."
-        return GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, sentence, path="$.type")
-    return GatewayError(ErrorCode.AUTH_REQUIRED)
