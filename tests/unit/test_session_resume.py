@@ -446,6 +446,17 @@ class TestAnotherNode:
         other.opened(NOW + 3)
         assert taken(other, NOW + 3) == ["Audio", "Audio"], "with the margin"
 
+    def test_counts_the_streams_on(self) -> None:
+        session = listening()
+        session.receive(chunk(0), NOW)
+        session.receive(END, NOW)
+        other = moved(session)
+        other.attach(2, NOW + 60, "r2", digest("r1"), NOW)
+        other.receive(start(), NOW)
+        other.receive(chunk(0), NOW)
+        ack = one(other.receive(END, NOW), extension.AudioAck)
+        assert (ack.stream, ack.sequence) == (2, 0)
+
     def test_encoders_are_gone_with_what_they_had(self) -> None:
         session = listening()
         session.receive(extension.ClientHello(output_formats=("audio/flac",)), NOW)

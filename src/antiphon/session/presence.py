@@ -24,7 +24,12 @@ def digest(token: str) -> str:
 class Presence:
     """Whether the client is there, and what it has had and has sent."""
 
-    KEPT: ClassVar[dict[str, Any]] = {"received": int, "outbox": Outbox, "_sequence": int | None}
+    KEPT: ClassVar[dict[str, Any]] = {
+        "received": int,
+        "outbox": Outbox,
+        "streams": int,
+        "_sequence": int | None,
+    }
 
     def __init__(self) -> None:
         self.attached = True
