@@ -21,6 +21,7 @@ from antiphon import live
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.gemini import codec
 from antiphon.gemini.channels import ChannelPool, Slot, channel_maker
+from antiphon.gemini.probe import seen
 from antiphon.gemini.profiles import Profile
 from antiphon.gemini.upstream import (
     QUOTA_RETRY_AFTER_MS,
@@ -197,11 +198,10 @@ class _Stream:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            task.add_done_callback(seen)  # nobody waits for it any more, and we may be cancelled once more
             if not task.done():
                 self._call.cancel()
                 await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # seen, for the event loop's sake: nobody waits for it any more
             raise
 
     async def _failure(self) -> GatewayError:

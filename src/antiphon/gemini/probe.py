@@ -9,7 +9,7 @@ tell of its answers, and servers end connections whose clients ping more than on
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -28,7 +28,7 @@ _GONE: Final = frozenset(
 )
 
 
-def _seen(task: asyncio.Task[None]) -> None:
+def seen(task: asyncio.Task[Any]) -> None:
     """Take note of how it ended: whoever asked may no longer be there."""
     if not task.cancelled():
         task.exception()
@@ -67,7 +67,7 @@ class Probe:
         if self._next is None:
             self._next = asyncio.create_task(self._ask_soon())
             self._asking.add(self._next)
-            self._next.add_done_callback(_seen)
+            self._next.add_done_callback(seen)
             self._next.add_done_callback(self._asking.discard)
         await asyncio.shield(self._next)
 
