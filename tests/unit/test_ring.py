@@ -67,6 +67,12 @@ class TestRewind:
         made.arrived(1)
         assert rewound(made) == [audio(1, size=MARGIN), audio(2)]
 
+    @pytest.mark.parametrize(("on_its_way", "again"), [(4, 7), (7, 10), (8, 10), (9, 10), (12, 13)])
+    def test_the_margin_shrinks_where_much_is_on_its_way(self, on_its_way: int, again: int) -> None:
+        made = ring(*(audio(number) for number in range(1, 21)))
+        made.arrived(20 - on_its_way)
+        assert len(rewound(made)) == again
+
     def test_a_turn_is_given_again_until_it_is_answered(self) -> None:
         made = ring(*TEN, live.Text("hi"))
         made.arrived(11)

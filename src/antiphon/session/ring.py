@@ -1,8 +1,8 @@
 """What was given to the model and may have to be given again: a ring bounded in seconds of audio.
 
 An item is kept until the model is known to have it. `arrived()` tells what has reached the model's machine;
-of that audio `MARGIN_S` are kept longer, since what has reached the machine may not have reached the model.
-Loud audio is kept until the model shows that it is at work (`reacted()`), and a turn until the model begins
+of that audio up to `MARGIN_S` are kept longer, since what has reached the machine may not have reached the
+model. Loud audio is kept until the model shows that it is at work (`reacted()`), and a turn until the model begins
 to answer it (`answered()`): a model that goes mute is replaced, and the new one hears them.
 """
 
@@ -20,6 +20,9 @@ RING_S: Final = 20.0
 """Audio that is kept; beyond it the oldest is dropped, and told of as lost where it had not arrived."""
 MARGIN_S: Final = 0.3
 """Audio that is said again although it has arrived."""
+LEAST_MARGIN_S: Final = 0.1
+AGAIN_S: Final = 1.0
+"""The margin shrinks to its least where with all of it more would be said again than this."""
 MAX_TURNS: Final = 64
 """Turns, and results of calls, that are kept; beyond it the oldest is taken to be answered."""
 MAX_AGE: Final = 1000
@@ -27,6 +30,8 @@ MAX_AGE: Final = 1000
 
 BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
 _MARGIN_BYTES: Final = int(MARGIN_S * live.INPUT_RATE_HZ) * 2
+_LEAST_MARGIN_BYTES: Final = int(LEAST_MARGIN_S * live.INPUT_RATE_HZ) * 2
+_AGAIN_BYTES: Final = int(AGAIN_S * live.INPUT_RATE_HZ) * 2
 
 
 class Item(Struct):
@@ -186,7 +191,7 @@ class Ring:
     def _unheard(self) -> list[Item]:
         """Return the audio that has not arrived, and the last of what has."""
         found: list[Item] = []
-        margin = _MARGIN_BYTES
+        margin = max(_LEAST_MARGIN_BYTES, min(_MARGIN_BYTES, _AGAIN_BYTES - self.flight_bytes))
         for entry in reversed(self._audio):
             if entry.number > self.arrived_number:
                 found.append(entry)
