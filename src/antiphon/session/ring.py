@@ -2,8 +2,8 @@
 
 An item is kept until the model is known to have it. `arrived()` tells what has reached the model's machine;
 of that audio up to `MARGIN_S` are kept longer, since what has reached the machine may not have reached the
-model. Loud audio is kept until the model shows that it is at work (`reacted()`), and a turn until the model begins
-to answer it (`answered()`): a model that goes mute is replaced, and the new one hears them.
+model. Loud audio is kept until the model shows that it is at work (`reacted()`), and a turn until the model
+begins to answer it (`answered()`): a model that goes mute is replaced, and the new one hears them.
 """
 
 from __future__ import annotations
