@@ -83,7 +83,7 @@ class Probe:
         """Wait for one's turn, then ask; who asks from then on waits for the next."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._asked_at + LEAST_S - loop.time())
-        self._asked_at = loop.time()
+        self._asked_at = asked_at = loop.time()
         self._next = None
         if self._answers is False:
             await asyncio.sleep(UNANSWERED_S)
@@ -93,7 +93,7 @@ class Probe:
         except grpc.aio.AioRpcError as error:
             if error.code() not in _GONE:
                 self._answers = True
-            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._heard_at >= self._asked_at:
+            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._heard_at >= asked_at:
                 self.distrust()  # it talks, but does not answer this: there may be no room for the question
             elif self._answers:
                 raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
