@@ -49,12 +49,9 @@ class Audio(Struct):
         return sum(of(found) for _, found in self.found)
 
     def replays_ms(self, *, mute: bool) -> list[float]:
-        """Return what was heard again, where the model before was mute, or where it was not.
-
-        What could not be saved when its node was lost is apart, see `unsaved_ms`.
-        """
+        """Return what was heard again, where the model before was mute, or where it was not."""
         return [
-            (replay.samples - replay.unsaved) / 16
+            replay.samples / 16
             for _, found in self.found
             for replay in found.replays
             if mute is (replay.reason == "mute")
@@ -62,7 +59,7 @@ class Audio(Struct):
 
     @property
     def unsaved_ms(self) -> list[float]:
-        """Return what was heard again since node and store were away at once."""
+        """Return how much of that no node had saved: store and node were away at once."""
         replays = (replay for _, found in self.found for replay in found.replays)
         return [replay.unsaved / 16 for replay in replays if replay.unsaved]
 
@@ -131,8 +128,8 @@ def audio_rows(audio: Audio, faults: int) -> list[Row]:
         "at most 1 s each; told by replayedAudioMs",
         f"worst {worst:.0f} ms, {sum(replays_ms):.0f} ms over {len(replays_ms)} renewed connections; where "
         "the model was mute, and is told again all that it showed no reaction to, worst "
-        f"{max(mute_ms, default=0):.0f} ms of {len(mute_ms)}; where node and store were away at once, "
-        f"{max(audio.unsaved_ms, default=0):.0f} ms of {len(audio.unsaved_ms)} besides; "
+        f"{max(mute_ms, default=0):.0f} ms of {len(mute_ms)}; no node had saved "
+        f"{max(audio.unsaved_ms, default=0):.0f} ms of it at worst, in {len(audio.unsaved_ms)}; "
         f"{round(told / 16)} ms more than was told; {round(late / 16)} ms came late to old streams",
         worst <= 1000,
         [

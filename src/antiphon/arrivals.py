@@ -85,8 +85,9 @@ class Arrivals:
                 await self._stream.ping()
         except TimeoutError:
             raise GatewayError(ErrorCode.UPSTREAM_LOST) from None
+        finally:
+            self._room.release()
         self._trip_s = trip_s = self._clock() - asked_at
         await asyncio.sleep(SETTLE_S)
-        self._room.release()
         self._session.arrived(number, self._clock(), trip_s)
         self._told()
