@@ -82,6 +82,7 @@ class Client:
         self._listener = Listener()
         self._resume_token = ""
         self._received = 0
+        self._heard_ms: float | None = None
         self._at = 0
         self._sequence = 0
         self._streams = 0
@@ -216,9 +217,11 @@ class Client:
     async def _enter(self, socket: ClientConnection, began: float) -> None:
         """Begin a session, or go on with the one there was."""
         if self.session_id:
+            heard = {} if self._heard_ms is None else {"heardMs": self._heard_ms}
             await _send(
                 socket,
                 "resume",
+                **heard,
                 token=self._token(self._user),
                 sessionId=self.session_id,
                 resumeToken=self._resume_token,
@@ -254,6 +257,7 @@ class Client:
         self._listener, statuses = Listener(), self._listener.statuses
         self._listener.statuses = statuses
         self._received = 0
+        self._heard_ms = None
         self._kept.clear()
         self._first, self._cursor = 1, 0
         self._stream_open, self._streams = False, 0
@@ -333,6 +337,8 @@ class Client:
                 self._resume_token = message.get("resumeToken", "")
             case "audio_ack":
                 self._acknowledged(message["stream"], message["sequence"])
+            case "audio_heard":
+                self._heard_ms = message["heardMs"]
             case "session_rotated":
                 self.diary.rotations.append({**message, "at": time.time(), "sessionId": self.session_id})
             case "error":

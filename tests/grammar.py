@@ -88,6 +88,8 @@ class Grammar:
             case "audio_ack":
                 assert message["windowMs"] >= 0
                 assert message["stream"] >= 1
+            case "audio_heard":
+                assert message["heardMs"] > 0
             case "usage":
                 for name, value in message["turn"].items():
                     assert 0 <= value <= message["session"][name] + 0.01, message

@@ -41,6 +41,7 @@ export type ExtendedServerMessage =
   | SessionInfoMessage
   | ResumedMessage
   | AudioAckMessage
+  | AudioHeardMessage
   | SessionRotatingMessage
   | SessionRotatedMessage
   | GoAwayMessage
@@ -176,7 +177,7 @@ export interface ClientHelloMessage {
   playbackBufferMs?: number;
 }
 
-/** Go on with a session whose connection is lost: the first message, in place of auth. `resumeToken` is the last that the session gave, good once. `received` counts the messages of the server that this client has had in the session, on all its connections, pong and resumed apart. */
+/** Go on with a session whose connection is lost: the first message, in place of auth. `resumeToken` is the last that the session gave, good once. `received` counts the messages of the server that this client has had in the session, on all its connections, pong and resumed apart. `heardMs` is that of the last audio_heard, if there was one. */
 export interface ResumeMessage {
   type: "resume";
   timestamp?: number;
@@ -184,6 +185,7 @@ export interface ResumeMessage {
   sessionId: string;
   resumeToken: string;
   received: number;
+  heardMs?: number;
 }
 
 /** Is anybody there? Answered at once by a pong with the same `id`; both sides may ask. */
@@ -280,6 +282,13 @@ export interface AudioAckMessage {
   sequence: number;
   windowMs: number;
   stream: number;
+}
+
+/** The model has heard so much of the session's audio, though it cannot be acknowledged for now. A client that resumes says so again, so that another node does not give it to the model once more. */
+export interface AudioHeardMessage {
+  type: "audio_heard";
+  timestamp: number;
+  heardMs: number;
 }
 
 /** The connection to the model is being renewed; what is said meanwhile waits for the new one. `contextRestored` says whether the model is to remember the conversation by itself, `gapMs` for how long it has not heard already, `lostAudioMs` what it will never hear. */

@@ -31,13 +31,18 @@ PING_TIMEOUT_S: Final = 6.0
 
 
 class Arrivals:
-    """Asks after what a session has sent over a stream; `told()` is called when some of it has arrived."""
+    """Asks after what a session has sent over a stream.
 
-    def __init__(self, stream: LiveStream, session: Session, clock: Clock, told: Callable[[], None]) -> None:
+    `arrived` is called with the number up to which it has, and how many seconds it took to learn that.
+    """
+
+    def __init__(
+        self, stream: LiveStream, session: Session, clock: Clock, arrived: Callable[[int, float], None]
+    ) -> None:
         self._stream = stream
         self._session = session
         self._clock = clock
-        self._told = told
+        self._arrived = arrived
         self._written = self._asked = session.given
         self._sent = asyncio.Event()
         self._room = asyncio.Semaphore(MAX_PINGS)
@@ -89,5 +94,4 @@ class Arrivals:
             self._room.release()
         self._trip_s = trip_s = self._clock() - asked_at
         await asyncio.sleep(SETTLE_S)
-        self._session.arrived(number, self._clock(), trip_s)
-        self._told()
+        self._arrived(number, trip_s)

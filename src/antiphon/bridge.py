@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from antiphon import extension, frames, messages
 from antiphon.admission import Admission
 from antiphon.arrivals import Arrivals
@@ -100,12 +102,16 @@ class Connection(Protocol):
 
 
 class Visitor(NamedTuple):
-    """Who comes to resume a session: `spent` is the digest of the resume token that it came with."""
+    """Who comes to resume a session: `spent` is the digest of the resume token that it came with.
+
+    It was told that the model has heard `heard_ms` of the audio; 0 where it was told nothing.
+    """
 
     user_id: str
     expires_at: float
     received: int
     spent: str
+    heard_ms: float
 
 
 class _Over(Exception):  # noqa: N818 (ends the task group; not an error)
@@ -274,7 +280,9 @@ class Bridge:
         self._paused = True  # as whoever waits to be let in
         connection.serve(self)
         self._perform(
-            self.session.attach(visitor.received, visitor.expires_at, new_token(), visitor.spent, now)
+            self.session.attach(
+                visitor.received, visitor.expires_at, new_token(), visitor.spent, now, visitor.heard_ms
+            )
         )
 
     def _dismiss(self, now: float) -> None:
@@ -302,11 +310,13 @@ class Bridge:
         if epoch == self._epoch:
             for _ in range(min(count, len(self._unsaved))):
                 self._write(self._unsaved.popleft())
+        self.session.unsaved = False
         if acks := self.session.safe(mark, self._clock()):
             self._perform(acks)
 
     def unsaved(self) -> None:
         """Tell what waits although it could not be saved."""
+        self.session.unsaved = True
         while self._unsaved:
             self._write(self._unsaved.popleft())
 
@@ -480,7 +490,8 @@ class Bridge:
         if connection is None:
             bridge.expect_no_more()  # it is gone again; what it came with is still good
             return
-        visitor = Visitor(principal.user_id, principal.expires_at, int(request.received), spent)
+        heard_ms = 0.0 if request.heard_ms is UNSET else request.heard_ms
+        visitor = Visitor(principal.user_id, principal.expires_at, int(request.received), spent, heard_ms)
         bridge.adopt(connection, visitor)
         self.session.moved()
         for frame, binary in self._held:
@@ -518,7 +529,7 @@ class Bridge:
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
                 self._perform(self.session.opened(self._clock(), stream.upstream))
-                arrivals = Arrivals(stream, self.session, self._clock, self._input_ready.set)
+                arrivals = Arrivals(stream, self.session, self._clock, self._arrived)
                 tasks.create_task(self._feed(stream, arrivals))
                 tasks.create_task(arrivals.run())
                 async for event in stream:
@@ -532,6 +543,11 @@ class Bridge:
             assert isinstance(error, GatewayError)
             if self._conversation is asyncio.current_task():
                 self._perform(self.session.lost(error, self._clock()))
+
+    def _arrived(self, number: int, trip_s: float) -> None:
+        if heard := self.session.arrived(number, self._clock(), trip_s):
+            self._perform(heard)
+        self._input_ready.set()
 
     async def _feed(self, stream: LiveStream, arrivals: Arrivals) -> None:
         while True:

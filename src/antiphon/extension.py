@@ -69,13 +69,15 @@ class Resume(ClientExtension, tag="resume", frozen=True, kw_only=True):
     """Go on with a session whose connection is lost: the first message, in place of auth.
 
     `resumeToken` is the last that the session gave, good once. `received` counts the messages of the server
-    that this client has had in the session, on all its connections, pong and resumed apart.
+    that this client has had in the session, on all its connections, pong and resumed apart. `heardMs` is
+    that of the last audio_heard, if there was one.
     """
 
     token: str
     session_id: _Name
     resume_token: _Name
     received: Annotated[float, Meta(ge=0, le=2**53), WHOLE]
+    heard_ms: Annotated[float, Meta(ge=0, le=2**53)] | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return f"Resume(session_id={self.session_id!r}, received={self.received})"
@@ -217,6 +219,15 @@ class AudioAck(ServerExtension, tag="audio_ack", frozen=True, kw_only=True):
     stream: int
 
 
+class AudioHeard(ServerExtension, tag="audio_heard", frozen=True, kw_only=True):
+    """The model has heard so much of the session's audio, though it cannot be acknowledged for now.
+
+    A client that resumes says so again, so that another node does not give it to the model once more.
+    """
+
+    heard_ms: float
+
+
 class SessionRotating(ServerExtension, tag="session_rotating", frozen=True, kw_only=True):
     """The connection to the model is being renewed; what is said meanwhile waits for the new one.
 
@@ -350,6 +361,7 @@ Extension = (
     SessionInfo
     | Resumed
     | AudioAck
+    | AudioHeard
     | SessionRotating
     | SessionRotated
     | GoAway

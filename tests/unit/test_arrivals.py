@@ -51,7 +51,8 @@ class Asking:
         self.arrivals = Arrivals(self.stream, self.session, time.time, self._tell)
         self.sequence = 0
 
-    def _tell(self) -> None:
+    def _tell(self, number: int, trip_s: float) -> None:
+        self.session.arrived(number, time.time(), trip_s)
         self.told += 1
 
     async def speak(self, chunks: int, every_s: float) -> None:

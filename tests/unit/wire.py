@@ -30,7 +30,7 @@ EXTENDED_GOOD: dict[str, dict[str, Any]] = {
         "binaryAudio": True,
         "playbackBufferMs": 30_000,
     },
-    "resume": {"token": "t", "sessionId": "s1", "resumeToken": "r", "received": 12},
+    "resume": {"token": "t", "sessionId": "s1", "resumeToken": "r", "received": 12, "heardMs": 250.5},
     "ping": {"id": "p1"},
     "pong": {"id": 1, "echoTime": 1_790_000_000_000.5},
     "activity_start": {},
@@ -78,6 +78,7 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
         "received": 40,
     },
     "audio_ack": {"sequence": 7, "windowMs": 9000, "stream": 1},
+    "audio_heard": {"heardMs": 1234.5},
     "session_rotating": {"reason": "lost", "contextRestored": True, "gapMs": 0, "lostAudioMs": 0},
     "session_rotated": {
         "reason": "lost",
@@ -114,7 +115,7 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
 OPTIONAL: dict[str, set[str]] = {
     "command": {"context"},
     "client_hello": {"timestamp", "features", "outputFormats", "binaryAudio", "playbackBufferMs"},
-    "resume": {"timestamp"},
+    "resume": {"timestamp", "heardMs"},
     "ping": {"timestamp"},
     "pong": {"timestamp", "echoTime"},
     "activity_start": {"timestamp"},
@@ -192,6 +193,10 @@ EXTENDED_BAD_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     *(
         ("resume", {**EXTENDED_GOOD["resume"], "received": bad}, "$.received")
         for bad in [*NO_NUMBER, -1, 0.5, 2**53 + 2, 1e300, 10**30]
+    ),
+    *(
+        ("resume", {**EXTENDED_GOOD["resume"], "heardMs": bad}, "$.heardMs")
+        for bad in [*NO_NUMBER, -1, 2**53 + 2, 1e300, 10**30]
     ),
     *((kind, {"id": bad}, "$.id") for kind in ("ping", "pong") for bad in NO_ID),
     *(("pong", {"id": 1, "echoTime": bad}, "$.echoTime") for bad in NO_NUMBER),

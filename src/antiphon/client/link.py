@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import CloseCode
 
@@ -72,6 +72,7 @@ class Link:
         self.reader = Reader(self.extended, ToolRunner(tools, self.send_if_open), self._reply, self._note)
         self._renewal = Renewal(tokens, self._show)
         self._session_id = self._resume_token = ""
+        self._heard_ms: float | UnsetType = UNSET
         self._resume_s = 0.0
         self._replayed_to = 0
         self._lost: SessionLost | None = None
@@ -250,6 +251,7 @@ class Link:
             session_id=self._session_id,
             resume_token=self._resume_token,
             received=self.reader.received,
+            heard_ms=self._heard_ms,
         )
         self._socket, frame, resumed = await resume(self._url, self._timeout_s, message)
         self._resume_token = resumed.resume_token
@@ -309,6 +311,8 @@ class Link:
                 replayed = self.reader.received <= self._replayed_to
                 self.sender.outgoing.acknowledge(sequence, replayed=replayed)
                 self.sender.changed()
+            case extension.AudioHeard(heard_ms=heard_ms):
+                self._heard_ms = heard_ms
             case extension.GoAway(reason="token"):
                 self._renewal.due_in(0)
             case messages.Error(code=code) if code in _REFUSED_AUDIO:

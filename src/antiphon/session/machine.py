@@ -170,6 +170,8 @@ class Session:
         self._usage_due = self._parting = self._paced = False
         self.saved_elsewhere = False
         """Whether what is acknowledged has to be saved first, which `safe()` tells of."""
+        self.unsaved = False
+        """Whether it cannot be for now: the client is told what the model has heard instead."""
 
     @property
     def state(self) -> State:
@@ -306,13 +308,20 @@ class Session:
         return self._resumable and user_id == self.user_id and self._presence.admits(resume_digest)
 
     def attach(
-        self, received: int, expires_at: float, resume_token: str, spent: str, now: float
+        self,
+        received: int,
+        expires_at: float,
+        resume_token: str,
+        spent: str,
+        now: float,
+        heard_ms: float = 0.0,
     ) -> list[Effect]:
         """Go on with the client on another connection, which it came to with the token of digest `spent`.
 
-        It has `received` so many messages; `resume_token` is its next one. The connection that it had, if
-        that is still open, is not closed here.
+        It has `received` so many messages, and was told that the model has heard so much; `resume_token` is
+        its next one. The connection that it had, if that is still open, is not closed here.
         """
+        self._uplink.heard(heard_ms)
         presence = self._presence
         lossy = False
         try:
@@ -476,10 +485,16 @@ class Session:
         """Whether something waits to be given to the model."""
         return not self._uplink.empty
 
-    def arrived(self, number: int, now: float, trip_s: float = 0.0) -> None:
+    def arrived(self, number: int, now: float, trip_s: float = 0.0) -> list[Effect]:
         """Note that what was given up to this number has reached the model's machine."""
-        if self.state is State.LIVE or self._parting:
-            self._link.arrived(number, now, trip_s)
+        if self.state is not State.LIVE and not self._parting:
+            return []
+        before_ms = self._uplink.heard_ms
+        self._link.arrived(number, now, trip_s)
+        if not (self.unsaved and self.attached and self._uplink.heard_ms > before_ms):
+            return []
+        at, heard_ms = milliseconds(now), self._uplink.heard_ms
+        return self._act([extension.AudioHeard(timestamp=at, heard_ms=heard_ms)], now)
 
     def encoded(self, piece: Piece, data: bytes, now: float) -> list[Effect]:
         """Take what became of `Encode`."""
@@ -731,6 +746,8 @@ class Session:
         heard: list[Outcome] = [*self._microphone.chunk(int(message.sequence), message.data)]
         audio_ms = self._timeline.position_ms - before_ms
         self._presence.chunk(int(message.sequence), audio_ms)
+        if any(isinstance(item, GatewayError) for item in heard):
+            self._uplink.doubt()
         if self._pace.add(audio_ms / 1000, now):
             heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
         self._paced = now < self._pace.resume_at
@@ -843,7 +860,7 @@ class Session:
                 case GatewayError():
                     effects += self._fail(outcome, now)
                 case _:
-                    self._uplink.add(outcome, now)
+                    self._timeline.skip(self._uplink.add(outcome, now))
         effects += [Encode(piece) for piece in self._model.take_unencoded()]
         if self._usage_due and not self._model.talking:
             self._usage_due = False
@@ -863,7 +880,7 @@ class Session:
         data = messages.encode(message)
         if self._stage is None and not isinstance(message, extension.ServerPong):
             # Sent again, an acknowledgement might be taken for one of the stream that has begun since.
-            passing |= isinstance(message, extension.AudioAck)
+            passing |= isinstance(message, extension.AudioAck | extension.AudioHeard)
             self._presence.outbox.add(Frame(data, passing=passing))
         return [Send(message, data)] if self.attached else []
 

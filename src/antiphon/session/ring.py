@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from msgspec import Raw, Struct, ValidationError, msgpack
+from msgspec.structs import replace
 
 from antiphon import live
 
@@ -30,17 +31,28 @@ MAX_AGE: Final = 1000
 
 BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
 _MARGIN_BYTES: Final = int(MARGIN_S * live.INPUT_RATE_HZ) * 2
-_LEAST_MARGIN_BYTES: Final = int(LEAST_MARGIN_S * live.INPUT_RATE_HZ) * 2
+LEAST_MARGIN_BYTES: Final = int(LEAST_MARGIN_S * live.INPUT_RATE_HZ) * 2
 _AGAIN_BYTES: Final = int(AGAIN_S * live.INPUT_RATE_HZ) * 2
 
 
 class Item(Struct):
-    """Something for the model, the `number`th of all that ever was; `again`: given to two connections."""
+    """Something for the model, the `number`th of all that ever was; `again`: given to two connections.
+
+    `end` is where its audio ends in that of the session, in bytes.
+    """
 
     number: int
     item: live.LiveInput
     loud: bool = False
     again: bool = False
+    end: int = 0
+
+    def after(self, place: int) -> Item | None:
+        """Return it without the audio before a place; None where nothing is left."""
+        if not isinstance(self.item, live.Audio) or self.end - len(self.item.pcm) >= place:
+            return self
+        left = self.end - place
+        return replace(self, item=live.Audio(self.item.pcm[-left:])) if left > 0 else None
 
 
 class Rewound(NamedTuple):
@@ -62,6 +74,8 @@ class Ring:
         """What was taken up to this number has arrived."""
         self.flight_bytes = 0
         """Audio that is not known to have arrived."""
+        self.heard_end = 0
+        """Where the audio that has arrived ends in that of the session, in bytes."""
         self._audio: deque[Item] = deque()
         self._turns: deque[Item] = deque()
         self._audio_bytes = 0
@@ -126,6 +140,7 @@ class Ring:
                 break
             if entry.number <= number:
                 self.flight_bytes -= len(_pcm(entry))
+                self.heard_end = max(self.heard_end, entry.end)
         self.arrived_number = max(self.arrived_number, number)
         self._forget()
 
@@ -158,6 +173,16 @@ class Ring:
             (entry.number for entry in self._turns if not isinstance(entry.item, live.ActivityStart)), 0
         )
 
+    def skip(self, end: int) -> None:
+        """Forget the audio before a place: the model has heard it."""
+        audio = list(self._audio)
+        self.forget(live.Audio)
+        for entry in audio:
+            if left := entry.after(end):
+                self._audio.append(left)
+                self._audio_bytes += len(_pcm(left))
+                self.flight_bytes += len(_pcm(left)) if left.number > self.arrived_number else 0
+
     def forget(self, *kinds: type) -> None:
         """Forget the items of these kinds."""
         if live.Audio in kinds:
@@ -185,20 +210,23 @@ class Ring:
         self._turns.clear()
         self._audio_bytes = self.flight_bytes = self._dropped_bytes = 0
         self.arrived_number = self._reacted_number = number
-        items = [Item(entry.number, entry.item, entry.loud, again=True) for entry in again]
+        items = [replace(entry, again=True) for entry in again]
+        sound = next((entry for entry in items if isinstance(entry.item, live.Audio)), None)
+        if sound:
+            self.heard_end = min(self.heard_end, sound.end - len(_pcm(sound)))
         return Rewound(items if restored else [told(entry) for entry in items], lost_bytes)
 
     def _unheard(self) -> list[Item]:
         """Return the audio that has not arrived, and the last of what has."""
         found: list[Item] = []
-        margin = max(_LEAST_MARGIN_BYTES, min(_MARGIN_BYTES, _AGAIN_BYTES - self.flight_bytes))
+        margin = max(LEAST_MARGIN_BYTES, min(_MARGIN_BYTES, _AGAIN_BYTES - self.flight_bytes))
         for entry in reversed(self._audio):
             if entry.number > self.arrived_number:
                 found.append(entry)
             elif margin > 0:
                 pcm = _pcm(entry)[-margin:]
                 margin -= len(pcm)
-                found.append(Item(entry.number, live.Audio(pcm), entry.loud))
+                found.append(replace(entry, item=live.Audio(pcm)))
             else:
                 break
         return found
@@ -236,7 +264,7 @@ def told(entry: Item) -> Item:
     """Return an item for a model that knows of no calls: their results are turns of the user."""
     if not isinstance(entry.item, live.ToolResult):
         return entry
-    return Item(entry.number, entry.item.told(), entry.loud, entry.again)
+    return replace(entry, item=entry.item.told())
 
 
 _KINDS: Final[tuple[type[live.LiveInput], ...]] = (
@@ -253,7 +281,7 @@ _KINDS: Final[tuple[type[live.LiveInput], ...]] = (
 def dump_item(entry: Item) -> bytes:
     """Return an item as it is written down."""
     kind = _KINDS.index(type(entry.item))
-    return msgpack.encode((entry.number, kind, entry.loud, entry.again, entry.item))
+    return msgpack.encode((entry.number, kind, entry.loud, entry.again, entry.end, entry.item))
 
 
 def load_item(data: bytes) -> Item:
@@ -262,8 +290,9 @@ def load_item(data: bytes) -> Item:
     Raises:
         msgspec.DecodeError: it is none.
     """
-    number, kind, loud, again, raw = msgpack.decode(data, type=tuple[int, int, bool, bool, Raw])
+    form = tuple[int, int, bool, bool, int, Raw]
+    number, kind, loud, again, end, raw = msgpack.decode(data, type=form)
     if not 0 <= kind < len(_KINDS):
         raise ValidationError(f"Nothing is of the kind {kind}.")
     item: live.LiveInput = msgpack.decode(raw, type=_KINDS[kind])
-    return Item(number, item, loud, again)
+    return Item(number, item, loud, again, end)

@@ -14,7 +14,15 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from antiphon import live
 from antiphon.session.loudness import is_loud
-from antiphon.session.ring import BYTES_A_SECOND, Item, Ring, dump_item, load_item, told
+from antiphon.session.ring import (
+    BYTES_A_SECOND,
+    LEAST_MARGIN_BYTES,
+    Item,
+    Ring,
+    dump_item,
+    load_item,
+    told,
+)
 
 IN_FLIGHT_S: Final = 0.7
 """Audio that may be on its way: no more is given until some of it has arrived, since a renewed connection may
@@ -39,6 +47,7 @@ class Uplink:
 
     KEPT: ClassVar[dict[str, Any]] = {
         "_count": int,
+        "_audio_end": int,
         "_taken_number": int,
         "_marks": tuple[int, int, list[int]],
     }
@@ -53,6 +62,10 @@ class Uplink:
         self._moved_at = 0.0
         self._taken_number = 0
         self._doubtful_bytes = 0
+        self._audio_end = 0
+        self._skip_end = 0
+        self._recovers = False
+        """Whether a node that is gone may have given more to the model than is known here."""
         self.trip_s = 0.0
         """How long it takes to the model's machine and back."""
         self._changed = False
@@ -95,6 +108,25 @@ class Uplink:
         self._await([item for item in items if item.number > self._taken_number])
         # The node that is gone may have given some of it to the model since.
         self._doubtful_bytes = self._audio_bytes
+        self._recovers = True
+
+    def heard(self, heard_ms: float) -> None:
+        """Take the client's word for what the model has heard, which the node that is gone told it.
+
+        The client sends again what was not saved; of that, what the model has heard is not given again.
+        """
+        end = int(heard_ms * BYTES_A_SECOND / 1000) & ~1
+        if not self._recovers or end <= self._ring.heard_end:
+            return
+        self._skip_end = end - LEAST_MARGIN_BYTES
+        self._ring.skip(self._skip_end)
+        self._await([left for entry in self._waiting if (left := entry.after(self._skip_end))])
+        # Nobody knows how much more the model was given meanwhile than had arrived when that was told.
+        self._doubtful_bytes = LEAST_MARGIN_BYTES + int(IN_FLIGHT_S * BYTES_A_SECOND)
+
+    def doubt(self) -> None:
+        """Note that the client does not send again what it did: nothing of it is left out any more."""
+        self._skip_end = 0
 
     @property
     def changed(self) -> bool:
@@ -104,13 +136,22 @@ class Uplink:
 
     # ---- what waits
 
-    def add(self, item: live.LiveInput, now: float) -> None:
+    def add(self, item: live.LiveInput, now: float) -> float:
+        """Let an item wait; return how much of its audio does not, since the model has heard it, in ms."""
+        size = len(item.pcm) if isinstance(item, live.Audio) else 0
+        self._audio_end += size
+        entry = Item(self._count + 1, item, end=self._audio_end).after(self._skip_end)
+        if entry is None:
+            return _ms(size)
         if not self._waiting:
             self._moved_at = now
         self._count += 1
-        entry = Item(self._count, item, isinstance(item, live.Audio) and is_loud(item.pcm))
+        if isinstance(entry.item, live.Audio):
+            entry.loud = is_loud(entry.item.pcm)
+            size -= len(entry.item.pcm)
         self._waiting.append(entry)
         self._weigh(entry, 1)
+        return _ms(size)
 
     def take(self, now: float) -> Item | None:
         """Take the next item; None where none waits, or too much is on its way."""
@@ -141,6 +182,11 @@ class Uplink:
     def audio_ms(self) -> float:
         """Audio that waits, in milliseconds."""
         return _ms(self._audio_bytes)
+
+    @property
+    def heard_ms(self) -> float:
+        """How much of the session's audio has reached the model's machine, in milliseconds."""
+        return _ms(self._ring.heard_end)
 
     @property
     def room_ms(self) -> float:
@@ -204,6 +250,7 @@ class Uplink:
         self._taken_number = self._ring.arrived_number
         self._moved_at = now
         doubtful, self._doubtful_bytes = self._doubtful_bytes, 0
+        self._recovers = False
         return Again(_ms(rewound.audio_bytes + doubtful), _ms(rewound.lost_bytes))
 
     def _is_far(self, item: live.LiveInput) -> bool:

@@ -38,6 +38,10 @@ class Timeline:
         """Note that audio goes to a new connection from now on, `waiting_ms` of it being here already."""
         self._connection = self.position_ms - waiting_ms
 
+    def skip(self, skipped_ms: float) -> None:
+        """Note that so much of the audio does not go to the connection."""
+        self._connection += skipped_ms
+
     def place_ms(self, at_ms: float | None) -> float:
         """Return the place in its stream of a place in the connection; of now where that is None."""
         place = self.position_ms if at_ms is None else min(self._connection + at_ms, self.position_ms)
