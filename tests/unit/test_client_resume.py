@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import pytest
+from msgspec import UNSET
 
 from antiphon import extension, messages
 from antiphon.client import (
@@ -128,6 +129,17 @@ class TestWhatComes:
             gateway.cut()
             await until(client, Resumed)
             assert [resume.received for resume in gateway.resumes] == [4]
+
+    async def test_what_the_model_has_heard_is_said_to_the_next_node(self) -> None:
+        async with session() as (gateway, client):
+            gateway.cut()
+            await until(client, Resumed)
+            for heard_ms in (300.0, 800.5):
+                await gateway.send("audio_heard", heardMs=heard_ms)
+            await until(client, extension.AudioHeard, heard_ms=800.5)
+            gateway.cut()
+            await until(client, Resumed)
+            assert [resume.heard_ms for resume in gateway.resumes] == [UNSET, 800.5]
 
     async def test_a_client_that_reads_late(self) -> None:
         """What has been read and not iterated over is not asked for again."""
