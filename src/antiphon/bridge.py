@@ -310,7 +310,9 @@ class Bridge:
         if epoch == self._epoch:
             for _ in range(min(count, len(self._unsaved))):
                 self._write(self._unsaved.popleft())
-        self.session.unsaved = False
+        if self.session.unsaved:
+            self.session.unsaved = False
+            self._input_ready.set()
         if acks := self.session.safe(mark, self._clock()):
             self._perform(acks)
 
@@ -545,9 +547,7 @@ class Bridge:
                 self._perform(self.session.lost(error, self._clock()))
 
     def _arrived(self, number: int, trip_s: float) -> None:
-        if heard := self.session.arrived(number, self._clock(), trip_s):
-            self._perform(heard)
-        self._input_ready.set()
+        self._perform(self.session.arrived(number, self._clock(), trip_s))
 
     async def _feed(self, stream: LiveStream, arrivals: Arrivals) -> None:
         while True:

@@ -27,6 +27,14 @@ def filled(count: int, limit_bytes: int = 1000) -> Outbox:
     return outbox
 
 
+def restored(outbox: Outbox) -> Outbox:
+    """Return the box as another node has it."""
+    other = Outbox()
+    other.count, other.first, other._unsent = outbox.count, outbox.first, outbox._unsent
+    other.restore(outbox.entries(outbox.first))
+    return other
+
+
 class TestMissed:
     def test_is_what_has_not_come_in_order(self) -> None:
         outbox = filled(5)
@@ -57,9 +65,24 @@ class TestMissed:
         assert (outbox.count, outbox.first) == (4, 2), "one before, and the three"
         assert outbox.missed(4) == ([], False)
 
-    def test_more_than_was_sent_cannot_have_come(self) -> None:
-        with pytest.raises(ValueError, match="4 of 3"):
-            filled(3).missed(4)
+    def test_more_than_is_known_may_have_come_from_a_node_that_is_gone(self) -> None:
+        outbox = filled(3)
+        assert outbox.missed(7) == ([], True)
+        assert (outbox.count, outbox.first, outbox.end) == (7, 8, 8)
+        assert outbox.missed(7) == ([], False)
+
+    def test_what_another_node_adds_before_the_client_is_there_has_not_come(self) -> None:
+        outbox = restored(filled(3))
+        outbox.add(frame(4))
+        outbox = restored(outbox)
+        outbox.add(frame(5))
+        assert outbox.missed(4) == ([frame(4), frame(5)], True), "the client's fourth is another"
+        assert (outbox.count, outbox.first) == (6, 5)
+        outbox.add(frame(6))
+        assert outbox.missed(7) == ([], False)
+        outbox = restored(filled(3))
+        outbox.add(frame(4))
+        assert outbox.missed(2) == ([frame(3), frame(4)], False)
 
     def test_what_is_about_a_connection_is_not_sent_on_another(self) -> None:
         outbox = filled(1)
@@ -67,12 +90,6 @@ class TestMissed:
         outbox.add(frame(3))
         assert outbox.missed(1) == ([frame(3)], False)
         assert (outbox.count, outbox.first) == (2, 2)
-
-    def test_it_is_from_where_a_client_is_that_one_begins_anew(self) -> None:
-        outbox = filled(3)
-        outbox.restart(7)
-        assert (outbox.count, outbox.first, outbox.end) == (7, 8, 8)
-        assert outbox.missed(7) == ([], False)
 
 
 class TestPings:
@@ -146,7 +163,7 @@ class TestWrittenDown:
         outbox.add(frame(3, passing=True))
         outbox.missed(2)
         changed += [outbox.changed, outbox.changed]  # asking is taking note
-        outbox.restart(9)
+        outbox.missed(9)
         assert [*changed, outbox.changed] == [False, True, False, True]
 
     def test_the_bound_holds_for_what_comes_back(self) -> None:

@@ -285,11 +285,47 @@ class TestBeingGone:
     def test_so_does_what_was_said_before(self) -> None:
         session = listening()
         session.receive(command(), NOW)
-        assert session.disconnected(NOW, clean=True) == [HangUp()]
-        effects = attach(session, 3)
+        session.disconnected(NOW, clean=True)
+        assert session.expire(NOW + 2) == [HangUp()]
+        effects = attach(session, 3, NOW + 2)
         assert kinds(effects) == ["resumed", "session_rotating", "Open", "ping"]
-        session.opened(NOW)
+        session.opened(NOW + 2)
         assert "Text" in taken(session)
+
+    def test_the_model_hears_what_was_said_before_it_is_left(self) -> None:
+        session = listening()
+        session.receive(chunk(1), NOW)
+        session.receive(chunk(2), NOW)
+        session.next_input(NOW)
+        assert session.disconnected(NOW, clean=True) == []
+        assert session.deadline() == NOW + 2
+        assert session.arrived(session.given, NOW) == [], "not all of it"
+        assert taken(session) == ["Audio"]
+        assert session.arrived(session.given, NOW) == [HangUp()]
+        assert session.state is State.READY
+
+    def test_nothing_goes_to_the_model_that_nobody_could_tell_another_node_of(self) -> None:
+        session = listening()
+        session.saved_elsewhere = session.unsaved = True
+        session.receive(chunk(1), NOW)
+        session.disconnected(NOW)
+        assert session.next_input(NOW + 5) is None
+        play(session, NOW + 40)
+        assert session.state is State.READY, "the model is not found slow for that"
+        session = listening()
+        session.saved_elsewhere = session.unsaved = True
+        session.receive(chunk(1), NOW)
+        session.disconnected(NOW)
+        session.unsaved = False
+        assert taken(session) == ["Audio"]
+
+    def test_who_comes_back_is_told_what_the_model_has_heard_meanwhile(self) -> None:
+        session = listening()
+        session.saved_elsewhere = True
+        session.disconnected(NOW)
+        session.unsaved = True
+        heard = one(attach(session, 2), extension.AudioHeard)
+        assert heard.heard_ms == 100
 
     def test_one_that_says_so_has_the_model_left_at_once(self) -> None:
         session = listening()
@@ -468,6 +504,25 @@ class TestAnotherNode:
         effects = other.attach(3, NOW + 60, "r2", digest("r1"), NOW)
         assert again(effects) == ["audio_response", "response_done"]
         assert other.answer_full is False
+
+    def test_what_the_client_had_and_nobody_saved_is_told_as_lossy(self) -> None:
+        """The message with which this node tells of what is over is not taken for one that the client had."""
+        session = listening()
+        session.receive(extension.ClientHello(output_formats=("audio/flac",)), NOW)
+        (effect,) = speak(session, pcm=PIECE)
+        assert isinstance(effect, Encode)
+        session.encoded(effect.piece, b"fLaC", NOW)
+        other = moved(session)
+        effects = other.attach(session._presence.outbox.count + 1, NOW + 60, "r2", digest("r1"), NOW)
+        assert one(effects, extension.Resumed).lossy
+        assert again(effects) == ["response_done"]
+
+    def test_what_was_on_its_way_to_the_model_is_given_again_at_once(self) -> None:
+        session = listening()
+        session.receive(chunk(1), NOW)
+        taken(session)
+        other = moved(session)
+        assert "Open" in kinds(other.attach(2, NOW + 60, "r2", digest("r1"), NOW))
 
     def test_workers_are_gone_too_and_the_model_is_told(self) -> None:
         session = listening()

@@ -62,7 +62,7 @@ from antiphon.session.metering import Meter
 from antiphon.session.microphone import Microphone
 from antiphon.session.model_side import ModelSide
 from antiphon.session.negotiation import Limits, Wishes
-from antiphon.session.outbox import Frame, Missed
+from antiphon.session.outbox import Frame
 from antiphon.session.pace import Pace
 from antiphon.session.presence import Presence
 from antiphon.session.renewal import Upkeep
@@ -77,6 +77,8 @@ __all__ = ["Mark", "Session"]
 Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort | Open | HangUp
 """What the parts of a session want done."""
 
+LEAVE_S: Final = 2.0
+"""How long the model may take to hear what a client said before it left, before it is left, too."""
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
@@ -323,13 +325,7 @@ class Session:
         """
         self._uplink.heard(heard_ms)
         presence = self._presence
-        lossy = False
-        try:
-            missed = presence.outbox.missed(received)
-        except ValueError:
-            # A node is gone that had sent more than it could save.
-            presence.outbox.restart(received)
-            missed, lossy = Missed([], True), True
+        missed = presence.outbox.missed(received)
         presence.attach(resume_token, spent)
         self._clocks.took_token(expires_at, now)
         self._clocks.active(now)
@@ -340,13 +336,15 @@ class Session:
             resume_token=resume_token,
             next_sequence=presence.next_sequence,
             replayed=len(missed.frames),
-            lossy=lossy or missed.lossy,
+            lossy=missed.lossy,
             received=presence.received,
         )
         effects: list[Effect] = [Send(resumed), *(Again(frame) for frame in missed.frames)]
         effects += self._act(self._model.hold(False, now), now)
-        if not self._uplink.empty or self._uplink.unanswered:
+        if self._outstanding or self._uplink.unanswered:
             effects += self._open(now)
+        if self.unsaved:
+            effects += self._act([self._heard(now)], now)
         return [*effects, *self._ping(now)]
 
     def evicted(self, now: float) -> list[Effect]:
@@ -464,7 +462,13 @@ class Session:
         return [*effects, HangUp(), *self._close(code, error.code.value)]
 
     def next_input(self, now: float) -> live.LiveInput | None:
-        """Take what goes to the model next, or None. Nothing is given before `opened()`."""
+        """Take what goes to the model next, or None. Nothing is given before `opened()`.
+
+        Nor is it where nobody could tell another node of it, neither a store nor the client.
+        """
+        if self._is_unobserved:
+            self._uplink.touch(now)
+            return None
         item = self._link.next_input(now) if self.state is State.LIVE or self.last_words else None
         if isinstance(item, live.Audio):
             self._meter.audio_in_ms += len(item.pcm) * 500 / live.INPUT_RATE_HZ
@@ -491,10 +495,23 @@ class Session:
             return []
         before_ms = self._uplink.heard_ms
         self._link.arrived(number, now, trip_s)
+        if self._presence.left and not self._outstanding and self.state is State.LIVE:
+            return self._park(now)
         if not (self.unsaved and self.attached and self._uplink.heard_ms > before_ms):
             return []
-        at, heard_ms = milliseconds(now), self._uplink.heard_ms
-        return self._act([extension.AudioHeard(timestamp=at, heard_ms=heard_ms)], now)
+        return self._act([self._heard(now)], now)
+
+    def _heard(self, now: float) -> extension.AudioHeard:
+        return extension.AudioHeard(timestamp=milliseconds(now), heard_ms=self._uplink.heard_ms)
+
+    @property
+    def _outstanding(self) -> bool:
+        """Whether something that was said is not known to have reached the model's machine."""
+        return not self._uplink.empty or self._uplink.in_flight
+
+    @property
+    def _is_unobserved(self) -> bool:
+        return self.unsaved and not self.attached
 
     def encoded(self, piece: Piece, data: bytes, now: float) -> list[Effect]:
         """Take what became of `Encode`."""
@@ -564,7 +581,12 @@ class Session:
         if presence.attached:
             return min(self._clocks.deadline, self._pace.resume_at if self._paced else float("inf"))
         parked = self._link.phase is Phase.CLOSED
-        return presence.detached_at + (limits.resume_s if parked else min(limits.resume_s, limits.park_s))
+        return min(presence.detached_at + limits.resume_s, float("inf") if parked else self._park_at)
+
+    @property
+    def _park_at(self) -> float:
+        """When the model is left, with the client away."""
+        return self._presence.detached_at + (LEAVE_S if self._presence.left else self._limits.park_s)
 
     def expire(self, now: float) -> list[Effect]:
         """Do what has fallen due; harmless when called early."""
@@ -580,6 +602,8 @@ class Session:
             return [HangUp(), *self._act(self._model.fail(now), now), *self._close(1000, "")]
         if not gone and (code := self._clocks.expired(now)):
             return self._fail(GatewayError(code), now)
+        if self._is_unobserved:
+            self._uplink.touch(now)
         try:
             told = self._link.expire(now, quiet=self._quiet)
         except GatewayError as error:
@@ -589,7 +613,7 @@ class Session:
             [*told, *self._model.expire(now), *self._user.expire(now), *self._calls.expire(now)], now
         )
         if gone:
-            return effects + (self._park(now) if now >= self._presence.detached_at + limits.park_s else [])
+            return effects + (self._park(now) if now >= self._park_at else [])
         if now >= self._pace.resume_at:
             self._paced = False
         if now >= self._clocks.ping_at:
@@ -687,10 +711,10 @@ class Session:
         return self.state in _STANDING and bool(self._presence.digests)
 
     def _detach(self, now: float, *, clean: bool) -> list[Effect]:
-        self._presence.detach(now)
+        self._presence.detach(now, clean=clean)
         self._clocks.held(False, now)
         effects = self._act(self._model.hold(True, now), now)
-        return effects + (self._park(now) if clean else [])
+        return effects + (self._park(now) if clean and not self._outstanding else [])
 
     def _park(self, now: float) -> list[Effect]:
         """Leave the model while the client is away; what was going on there is over."""

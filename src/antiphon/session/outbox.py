@@ -40,7 +40,7 @@ class Missed(NamedTuple):
 class Outbox:
     """The frames of a session, whatever connection they went out on."""
 
-    KEPT: ClassVar[dict[str, Any]] = {"count": int, "first": int}
+    KEPT: ClassVar[dict[str, Any]] = {"count": int, "first": int, "_unsent": int}
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self.count = 0
@@ -53,6 +53,9 @@ class Outbox:
         self._pings: deque[tuple[int, int]] = deque(maxlen=_MAX_PINGS)
         self._asked_bytes = 0
         self._changed = False
+        self._holds = False
+        self._unsent = 0
+        """Frames at the end that no client has had: they were added when it was gone with its node."""
 
     @property
     def changed(self) -> bool:
@@ -73,6 +76,7 @@ class Outbox:
         """Take what was written down, from `first` on."""
         self._frames = deque(msgpack.decode(entry, type=Frame) for entry in entries)
         self._bytes = sum(len(frame.data) for frame in self._frames)
+        self._holds = True
 
     @property
     def wants_ping(self) -> bool:
@@ -82,6 +86,7 @@ class Outbox:
     def add(self, frame: Frame) -> None:
         """Note that a frame is sent."""
         self.count += 1
+        self._unsent += self._holds
         self._frames.append(frame)
         self._bytes += len(frame.data)
         self._asked_bytes += len(frame.data)
@@ -105,17 +110,16 @@ class Outbox:
     def missed(self, received: int) -> Missed:
         """Return what a client that has had so many has not.
 
-        Raises:
-            ValueError: it says that it has had more than was ever sent.
+        It may have had more than are known here, from a node that is gone and could not save them.
         """
-        if received > self.count:
-            raise ValueError(f"{received} of {self.count} messages cannot have come")
-        self._came(received)
-        lossy = received + 1 < self.first
-        self.restart(received, [frame for frame in self._frames if not frame.passing])
+        sent = self.count - self._unsent
+        self._holds, self._unsent = False, 0
+        lossy = received > sent or received + 1 < self.first
+        self._came(min(received, sent))
+        self._restart(received, [frame for frame in self._frames if not frame.passing])
         return Missed(list(self._frames), lossy)
 
-    def restart(self, count: int, frames: Iterable[Frame] = ()) -> None:
+    def _restart(self, count: int, frames: Iterable[Frame]) -> None:
         """Go on from a client that has had `count` messages; the frames are what follows."""
         before = (self.first, self.count)
         self._frames = deque(frames)

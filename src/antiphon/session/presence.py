@@ -34,6 +34,8 @@ class Presence:
     def __init__(self) -> None:
         self.attached = True
         self.detached_at = float("inf")
+        self.left = False
+        """Whether it has said that it goes."""
         self.outbox = Outbox()
         self.received = 0
         """The client's messages that have come, auth, resume, ping and pong apart."""
@@ -63,12 +65,12 @@ class Presence:
 
     def attach(self, token: str, spent: str) -> None:
         """Note that the client is there again; `spent` is the digest of the token it came with."""
-        self.attached, self.detached_at = True, float("inf")
+        self.attached, self.detached_at, self.left = True, float("inf"), False
         self.token, self.digests = token, (digest(token), spent)
 
-    def detach(self, now: float) -> None:
-        """Note that the client is gone."""
-        self.attached, self.detached_at = False, now
+    def detach(self, now: float, *, clean: bool = False) -> None:
+        """Note that the client is gone; `clean`: it has said so."""
+        self.attached, self.detached_at, self.left = False, now, clean
 
     def confirm(self) -> None:
         """Note that the client has had what was sent when it came: a spent token stays spent."""
