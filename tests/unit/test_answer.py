@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +140,61 @@ def test_small_blobs_are_joined_while_they_wait_and_text_starts_a_new_piece() ->
     answer.add_audio(SECOND[:960], 24_000)
     pieces = [(piece.text, round(piece.duration_ms)) for _, piece in play_out(answer, 0.0)]
     assert pieces == [("One.", 100), ("", 100), ("Two.", 20)]
+
+
+class TestCrumbs:
+    """Blobs that are shorter than 10 ms, from a model that is no faster than the ear."""
+
+    def test_those_that_come_late_are_few_messages_all_the_same(self) -> None:
+        answer = Answer()
+        sent: list[tuple[float, int]] = []
+        for number in range(24_000):
+            now = 100 + 2 * number / 24_000
+            answer.add_audio(SECOND[:2], 24_000)
+            sent += [(now, len(piece.pcm)) for piece in drain(answer, now)]
+        answer.finish()
+        sent += [(102.0, len(piece.pcm)) for piece in drain(answer, 102.0)]
+        assert sent[0] == (100.0, 2), "the first sound does not wait"
+        assert sum(size for _, size in sent) == len(SECOND)
+        assert len(sent) <= 2 / 0.01 + 2
+        pauses = [after - before for (before, _), (after, _) in pairwise(sent)]
+        assert max(pauses) == pytest.approx(0.01, abs=1e-3)
+
+    def test_one_waits_no_longer_than_that(self) -> None:
+        answer = Answer()
+        for at in (100.0, 100.001):
+            answer.add_audio(SECOND[:4], 24_000)
+            sent = drain(answer, at)
+        assert sent == []
+        assert answer.release_at == pytest.approx(100.01)
+        assert len(drain(answer, answer.release_at)) == 1
+
+    def test_one_goes_at_once_when_it_is_long_enough(self) -> None:
+        answer = Answer()
+        sizes = []
+        for at, size in (100.0, 2), (100.001, 470), (100.002, 8), (100.003, 2):
+            answer.add_audio(SECOND[:size], 24_000)
+            sizes.append([len(piece.pcm) for piece in drain(answer, at)])
+        assert sizes == [[2], [], [], [480]]
+
+    def test_one_goes_at_once_when_it_cannot_grow(self) -> None:
+        answer = Answer()
+        answer.add_audio(SECOND[:4], 24_000)
+        drain(answer, 100.0)
+        answer.add_audio(SECOND[:4], 24_000)
+        answer.add_text("Next.")
+        answer.add_audio(SECOND[:4], 24_000)
+        assert len(drain(answer, 100.001)) == 1, "what has a text is a piece of its own"
+        answer.finish()
+        assert len(drain(answer, 100.001)) == 1
+
+    def test_one_that_was_written_down_does_not_wait(self) -> None:
+        answer = Answer()
+        answer.add_audio(SECOND[:4], 24_000)
+        drain(answer, 100.0)
+        answer.add_audio(SECOND[:4], 24_000)
+        assert len(answer.entries(answer.first)) == 1
+        assert len(drain(answer, 100.001)) == 1
 
 
 class TestLead:

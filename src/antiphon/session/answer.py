@@ -16,6 +16,8 @@ from msgspec import Struct, msgpack
 
 LEAD_S: Final = 0.25
 PIECE_S: Final = 0.1
+CRUMB_S: Final = 0.01
+"""A piece shorter than this waits so long after the one before for what follows, that it may grow."""
 
 _CHARACTERS_A_SECOND: Final = 100
 """Nobody speaks so fast. Text without its audio counts by it, so that it too is bounded by what may wait."""
@@ -82,6 +84,7 @@ class Answer:
         self._pieces: deque[Piece] = deque()
         self._unencoded: list[Piece] = []
         self._waiting_s = 0.0
+        self._sent_at = float("-inf")
         self._text = ""
         self._rest = b""
         self._rate_hz = 24_000
@@ -119,7 +122,10 @@ class Answer:
             return float("inf")
         piece = self._pieces[0]
         lead_s = self.lead_s if piece.number == self._playing else min(self.lead_s, LEAD_S)
-        return self.played_until + piece.duration_s - lead_s
+        due_at = self.played_until + piece.duration_s - lead_s
+        # A model may speak in blobs of a few bytes, late: not each of them is a message.
+        grows = self._growing and len(self._pieces) == 1 and piece.duration_s < CRUMB_S
+        return max(due_at, self._sent_at + CRUMB_S) if grows else due_at
 
     @property
     def until_text_s(self) -> float:
@@ -198,6 +204,7 @@ class Answer:
         self.first += 1
         self._waiting_s = self._waiting_s - _cost_s(piece) if self._pieces else 0.0
         self._playing = piece.number
+        self._sent_at = now
         self.played_until = max(self.played_until, now) + piece.duration_s
         return piece
 
