@@ -16,7 +16,7 @@ from antiphon.clock import epoch_clock
 from antiphon.session import Limits
 from fake_gemini import Conversation, Script
 from gateway.running import running_gateway
-from gateway.talker import Talker, talking
+from gateway.talker import Message, Talker, talking
 
 LEAD_S = 0.25
 JITTER_S = 0.06
@@ -37,14 +37,18 @@ class Arrival(Struct):
     format: str
 
 
+def arrived(message: Message) -> Arrival:
+    pcm = base64.b64decode(message["data"])
+    return Arrival(time.monotonic(), pcm, message["text"], message["duration"] / 1000, message["format"])
+
+
 async def arrivals(talker: Talker) -> AsyncIterator[Arrival]:
     while True:
         message = await talker.receive()
         if message["type"] != "audio_response":
             assert message["type"] == "recognition_result", message
             continue
-        pcm = base64.b64decode(message["data"])
-        yield Arrival(time.monotonic(), pcm, message["text"], message["duration"] / 1000, message["format"])
+        yield arrived(message)
 
 
 async def collected(talker: Talker, size: int) -> list[Arrival]:
@@ -125,6 +129,8 @@ async def test_a_long_answer_is_whole_in_order_and_in_time() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 962])
 async def test_small_blobs_that_wait_become_pieces(size: int) -> None:
+    clock = epoch_clock()
+    begun_at, all_came = clock(), False
     pcm, crumbs = LONG[:SECOND], LONG[SECOND : SECOND + SECOND // 4]
 
     async def script(conversation: Conversation) -> None:
@@ -137,12 +143,20 @@ async def test_small_blobs_that_wait_become_pieces(size: int) -> None:
                 {"inline_data": {"mime_type": "audio/pcm", "data": part}} for part in parts[at : at + 100]
             ]
             await conversation.send(server_content={"model_turn": {"parts": blobs}})
+        await conversation.hear("that was all")
         await conversation.end_turn()
         await conversation.until_gone()
 
-    async with running_gateway(script) as gateway, talking(gateway) as talker:
+    def waiting() -> float:
+        """So that all of it waits, however slow the machine, time stands still until all has come."""
+        return clock() if all_came else begun_at
+
+    async with running_gateway(script, clock=waiting) as gateway, talking(gateway) as talker:
         await talker.send("command", command="count")
-        pieces = await collected(talker, len(pcm) + len(crumbs))
+        messages = await talker.until("recognition_result", transcript="that was all")
+        all_came = True
+        pieces = [arrived(message) for message in messages if message["type"] == "audio_response"]
+        pieces += await collected(talker, len(pcm) + len(crumbs) - sum(len(piece.pcm) for piece in pieces))
     assert b"".join(piece.pcm for piece in pieces) == pcm + crumbs
     assert len(pieces) < 20
 
