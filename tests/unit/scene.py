@@ -652,9 +652,10 @@ def content(entry: bytes) -> Any:
 
 
 def is_passing(data: bytes) -> bool:
-    """Whether a message is an error that closes its connection and not the session."""
+    """Whether a message is about its connection: an error that closes it, or what has come over it."""
     message = msgspec.json.decode(data) if data.startswith(b"{") else {}
-    return message.get("type") == "error" and bool(message["details"].get("fatal"))
+    fatal = message.get("type") == "error" and bool(message["details"].get("fatal"))
+    return fatal or message.get("type") == "audio_ack"
 
 
 Step = Callable[["Scene"], object]
