@@ -1,7 +1,11 @@
 """What all tests share: helpers whose asserts say what they saw."""
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite(
     "gateway.extended", "gateway.raw_socket", "gateway.running", "gateway.talker", "grammar"
 )
+
+settings.register_profile("again", max_examples=20)
+"""For the other Pythons: what was tried on many examples is tried on some."""

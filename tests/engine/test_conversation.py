@@ -21,6 +21,7 @@ from antiphon.engine.memory import Entry, Memory
 from antiphon.engine.phrases import Function, Grammar
 from antiphon.engine.playback import PIECE_S, RATE_HZ
 from antiphon.engine.wire import Content, ToolResult, Typed
+from tries import tries
 
 GRAMMAR = Grammar((Function("next", ("next",)), Function("pause", ("pause",))))
 SETUP = wire.Setup(GRAMMAR, transcribes_input=True, transcribes_output=True, resumable=True)
@@ -990,7 +991,7 @@ def _go_on(talk: Talk) -> list[str]:
     return talk.speak(0.1) if talk.say else talk.wait(talk.conversation.deadline())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     st.booleans(),
     st.booleans(),

@@ -38,6 +38,7 @@ async def all_answered(gateway: Gateway, sessions: int) -> None:
             tasks.create_task(session(number))
 
 
+@pytest.mark.slow
 async def test_250_sessions_before_a_server_that_allows_100_streams_a_connection() -> None:
     async with running_gateway(max_streams=100, setup_timeout_s=20) as gateway:
         await all_answered(gateway, 250)

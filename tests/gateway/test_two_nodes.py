@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
+
 from antiphon.memory_store import MemoryStore
 from antiphon.store import SessionStore
 from antiphon.valkey_store import ValkeyStore
@@ -170,6 +172,7 @@ class Slow(MemoryStore):
         return await super().admit(user_id, member, limit, now)
 
 
+@pytest.mark.slow
 async def test_a_client_that_vanishes_while_room_is_made_for_it_comes_again() -> None:
     store = Slow()
     async with running_gateway(store=store) as gateway, connected(gateway) as first:

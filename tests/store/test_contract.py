@@ -15,6 +15,7 @@ from antiphon.memory_store import MemoryStore
 from antiphon.store import Change, Log, NotResumable, Record, SessionStore, StoreAway, Verdict
 from store.conftest import World
 from store.sessions import NOTHING, change, new_id
+from tries import tries
 
 SAVED, FENCED, INCOMPLETE = Verdict.SAVED, Verdict.FENCED, Verdict.INCOMPLETE
 
@@ -373,7 +374,7 @@ class Model:
 
 
 @settings(
-    max_examples=60,
+    max_examples=tries(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

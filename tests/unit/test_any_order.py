@@ -17,6 +17,7 @@ from antiphon.session import Limits, Session, State
 from antiphon.session.effects import Abort, Effect, Encode, Run, Send, SendBinary
 from antiphon.tools.call import ClientTool, PythonTool, Tool
 from grammar import Grammar
+from tries import tries
 
 NOW = 1_000_000.0
 PCM = b"\x01\x02" * 7000
@@ -132,7 +133,7 @@ class Wire:
                 self.perform(session.receive(step, now))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.lists(events | said | shell, max_size=60))
 def test_every_order_is_a_documented_one(steps: list[Any]) -> None:
     wire = Wire()

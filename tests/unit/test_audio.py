@@ -25,6 +25,7 @@ from audio_samples import (
     stream_info,
     tone,
 )
+from tries import tries
 
 OPUS: StreamFormat = "audio/ogg;codecs=opus"
 PCM = speech()
@@ -45,7 +46,7 @@ class TestLinear16:
     def test_16_khz_passes_uncopied(self) -> None:
         assert AudioStream("LINEAR16", 16_000).feed(0, PCM).pcm is PCM
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=tries(50), deadline=None)
     @given(st.lists(st.integers(0, len(PCM)), max_size=100))
     def test_16_khz_cut_anywhere(self, places: list[int]) -> None:
         assert run(AudioStream("LINEAR16", 16_000), cut(PCM, places)) == (PCM, [])
@@ -68,7 +69,7 @@ class TestLinear16:
 
 
 class TestResampling:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=tries(60), deadline=None)
     @given(st.data())
     def test_the_same_samples_for_every_chunking(self, data: st.DataObject) -> None:
         rate_hz = data.draw(st.sampled_from(RATES_HZ) | st.integers(8000, 48_000))
@@ -181,7 +182,7 @@ class TestOpus:
         assert likeness(pcm, PCM[: len(pcm)]) > 0.95
         assert not errors
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=tries(15), deadline=None)
     @given(st.lists(st.integers(0, 50_000), max_size=60))
     def test_cut_anywhere(self, places: list[int]) -> None:
         chunks = cut(b"".join(self.PAGES), places)

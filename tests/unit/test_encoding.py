@@ -17,6 +17,7 @@ from antiphon.audio.flac import Block
 from antiphon.audio.ogg import Page, PageReader
 from antiphon.audio.opus import OpusDecoder
 from audio_samples import cut, likeness, pieces, read_samples, speech, tone
+from tries import tries
 
 SPEECH = bytes(
     np.rint(soxr.resample(np.frombuffer(speech()[:64_000], "<i2").astype(np.float32), 16_000, 24_000))
@@ -70,7 +71,7 @@ class TestChoice:
 
 class TestEveryFormat:
     @pytest.mark.parametrize("format_", LOSSLESS)
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=tries(25), deadline=None)
     @given(st.data())
     def test_bit_for_bit(self, format_: str, data: st.DataObject) -> None:
         pcm = tone(24_000, data.draw(st.integers(1, 6000)))
@@ -78,7 +79,7 @@ class TestEveryFormat:
         parts = list(cut(pcm, (2 * place for place in places)))
         assert samples_in(format_, b"".join(encode(format_, parts))) == pcm
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=tries(25), deadline=None)
     @given(st.integers(1, 6000), st.lists(st.integers(0, 6000), max_size=10))
     def test_opus_is_as_long(self, samples: int, places: list[int]) -> None:
         pcm = tone(24_000, samples)

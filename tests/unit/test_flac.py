@@ -34,6 +34,7 @@ from audio_samples import (
     tone,
     with_crc,
 )
+from tries import tries
 
 PCM = speech()[: 2 * 16_000]
 NOISE = [random.Random(1).randrange(-(1 << 15), 1 << 15) for _ in range(64)]
@@ -73,7 +74,7 @@ class TestBitExact:
         assert pcm_of(results) == PCM
         assert damages(results) == 0
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=tries(60), deadline=None)
     @given(st.data())
     def test_any_chunking_of_any_length(self, data: st.DataObject) -> None:
         samples = data.draw(st.integers(16, 6000))
@@ -330,7 +331,7 @@ class TestDamage:
         assert pcm_of(results) == pcm16(n * sign for n in range(2, 101, 2) for sign in (1, -1))
         assert damages(results) == 50
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=tries(100), deadline=None)
     @given(st.data())
     def test_what_was_not_touched_comes_out(self, data: st.DataObject) -> None:
         """Flip, remove or insert bytes anywhere: the other frames are bit-exact and in order."""
@@ -448,6 +449,7 @@ class TestLimits:
     def test_a_stream_info_with_bits_that_nothing_has(self) -> None:
         assert decode([stream_info(bits=2) + flac_frame(NOISE, bits_code=0)]) == [Damage()]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "unit",
         [

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from antiphon.errors import GatewayError
 from antiphon.session import State
+from tries import tries
 from unit.scene import ABSENCES, BASE, DEATHS, EXTENDED, LIMITS, LOSSES, Scene, Step
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=tries(1000), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED), min_size=10, max_size=80))
 def test_no_interleaving_wedges_a_session(steps: list[Step]) -> None:
     scene = Scene(is_extended=True)
@@ -25,7 +26,7 @@ def test_no_interleaving_wedges_a_session(steps: list[Step]) -> None:
     scene.prove_alive()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(st.lists(st.sampled_from(BASE), max_size=60))
 def test_nor_one_of_a_base_client(steps: list[Step]) -> None:
     scene = Scene(is_extended=False)
@@ -34,7 +35,7 @@ def test_nor_one_of_a_base_client(steps: list[Step]) -> None:
     scene.prove_alive()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED), max_size=40), st.lists(st.sampled_from(EXTENDED), max_size=10))
 def test_a_client_that_is_gone_leaves_nothing(steps: list[Step], more: list[Step]) -> None:
     scene = Scene(is_extended=True)
@@ -52,7 +53,7 @@ def test_a_client_that_is_gone_leaves_nothing(steps: list[Step], more: list[Step
     assert scene.session.deadline() is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from(BASE), max_size=60))
 def test_a_base_client_is_told_what_an_extended_one_is_told_less_the_extensions(
     steps: list[Step],
@@ -68,7 +69,7 @@ def test_a_base_client_is_told_what_an_extended_one_is_told_less_the_extensions(
     assert told[0] == told[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED), max_size=40), st.lists(st.sampled_from(EXTENDED), max_size=10))
 def test_one_that_does_not_come_back_leaves_nothing(steps: list[Step], more: list[Step]) -> None:
     scene = Scene(is_extended=True, resumable=True)
@@ -88,7 +89,7 @@ def test_one_that_does_not_come_back_leaves_nothing(steps: list[Step], more: lis
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED + LOSSES), min_size=10, max_size=80))
 def test_a_model_that_is_lost_ends_no_conversation(steps: list[Step]) -> None:
     scene = Scene(is_extended=True)
@@ -98,7 +99,7 @@ def test_a_model_that_is_lost_ends_no_conversation(steps: list[Step]) -> None:
     assert scene.closed == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from(BASE + LOSSES), max_size=60))
 def test_a_base_client_is_not_told_of_it(steps: list[Step]) -> None:
     scene = Scene(is_extended=False)
@@ -109,7 +110,7 @@ def test_a_base_client_is_not_told_of_it(steps: list[Step]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED + LOSSES + ABSENCES), min_size=10, max_size=80))
 def test_a_client_that_comes_back_has_missed_nothing(steps: list[Step]) -> None:
     scene = Scene(is_extended=True, resumable=True)
@@ -120,7 +121,7 @@ def test_a_client_that_comes_back_has_missed_nothing(steps: list[Step]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(st.lists(st.sampled_from(EXTENDED + LOSSES + ABSENCES + DEATHS), min_size=10, max_size=80))
 def test_a_node_that_is_lost_takes_nothing_along(steps: list[Step]) -> None:
     scene = Scene(is_extended=True, resumable=True, saved=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from antiphon.audio.ogg import MAX_PAGE_BYTES, Hole, PacketReader, Page, PageReader, PageWriter
 from audio_samples import cut, mux_opus, pieces, tone
+from tries import tries
 
 SIZES = [0, 1, 254, 255, 256, 509, 510, 511, 1275, 65_024, 65_025, 65_026, 130_050, 140_000]
 
@@ -51,7 +52,7 @@ class TestRoundTrip:
         assert packets_of(items) == [b"head", *packets]
         assert not any(isinstance(item, Hole) for item in items)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=tries(40), deadline=None)
     @given(st.lists(st.sampled_from(SIZES) | st.integers(0, 600), max_size=12), st.data())
     def test_cut_anywhere(self, sizes: list[int], data: st.DataObject) -> None:
         packets, pages = written(sizes)
@@ -144,7 +145,7 @@ class TestDamage:
         assert items == [expected[0], expected[1], expected[4]]
         assert packets_of(items)[2] == Hole()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(st.data())
     def test_what_comes_out_does_not_depend_on_the_cutting(self, data: st.DataObject) -> None:
         _, pages = written([0, 20, 300, 600])

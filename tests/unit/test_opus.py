@@ -26,6 +26,7 @@ from audio_samples import (
     speech,
     tone,
 )
+from tries import tries
 
 PCM = speech()[: 2 * 16_000]
 PCM_48K = bytes(np.repeat(np.frombuffer(PCM, "<i2"), 3).data)  # rough, and good enough
@@ -67,7 +68,7 @@ class TestDecoding:
         assert len(decoded) == samples
         assert np.abs(decoded - read_samples(file)).max() < 20
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=tries(40), deadline=None)
     @given(st.lists(st.integers(0, 10_000), max_size=60))
     def test_cut_anywhere(self, places: list[int]) -> None:
         assert decode(cut(b"".join(PAGES), places)) == decode(PAGES)
@@ -113,7 +114,7 @@ class TestDecoding:
 
 
 class TestEnds:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=tries(40), deadline=None)
     @given(st.integers(0, 3000), st.integers(0, 4000), st.integers(1, 4))
     def test_length_is_exact(self, pre_skip: int, end: int, a_page: int) -> None:
         """Whatever the head and the last page say, as far as the last page goes."""
@@ -231,7 +232,7 @@ class TestDamage:
         assert results.count(Damage()) == 0
         assert len(pcm_of(results)) // 2 == 48_000 - 2 * 4800
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(st.data())
     def test_anything_may_be_wrong_on_the_way(self, data: st.DataObject) -> None:
         """Pages whose CRC is right around packets, heads and positions that are not."""

@@ -30,6 +30,7 @@ from antiphon.session.ring import (
     told,
 )
 from antiphon.session.uplink import IN_FLIGHT_MORE_S, IN_FLIGHT_S, Uplink
+from tries import tries
 
 PIECE = int(0.1 * BYTES_A_SECOND)
 MARGIN = int(MARGIN_S * BYTES_A_SECOND)
@@ -329,7 +330,7 @@ SAYING = [Line.say, Line.say, Line.whisper, Line.type, Line.take, Line.take_all]
 HEARING = [Line.arrive, Line.arrive_in_part, Line.react, Line.begin_to_answer]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.lists(st.sampled_from([*SAYING, *HEARING, Line.lose, Line.move]), max_size=100))
 def test_nothing_is_lost_and_no_more_than_the_margin_said_twice(steps: list[Any]) -> None:
     line = Line()
@@ -354,7 +355,7 @@ def test_nothing_is_lost_and_no_more_than_the_margin_said_twice(steps: list[Any]
         assert numbers(after) == sorted(numbers(after), key=lambda number: wanted.index(number))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from([*SAYING, *HEARING]), max_size=100))
 def test_a_mute_model_is_followed_by_one_that_hears_what_it_did_not_react_to(steps: list[Any]) -> None:
     line = Line()
@@ -376,7 +377,7 @@ def test_a_mute_model_is_followed_by_one_that_hears_what_it_did_not_react_to(ste
     assert answered or [e.item for e in line.heard if isinstance(e.item, live.Text)] or not turns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.lists(st.sampled_from([*SAYING, *HEARING, "refused", Line.move]), max_size=100))
 def test_what_is_refused_is_told_as_lost(steps: list[Any]) -> None:
     line = Line()
@@ -437,7 +438,7 @@ def be_refused(line: Line) -> None:
     line.lose(manual=True, refused=True)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tries(400), deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -465,7 +466,7 @@ def test_with_a_button_every_connection_hears_whole_activities(steps: list[Any])
         assert spoken == set(numbers([Item(0, item) for item in line.added]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(
     st.lists(st.sampled_from([press, release, say_pressed, Line.take, Line.take_all, *HEARING]), max_size=80)
 )
@@ -497,7 +498,7 @@ def check_activities(entries: list[Item]) -> bool:
     return active
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(
     st.lists(
         st.sampled_from([Line.say, Line.say, Line.take_all, Line.arrive, Line.type]), min_size=5, max_size=9

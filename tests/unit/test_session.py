@@ -29,6 +29,7 @@ from antiphon.messages import (
 from antiphon.session import LEGAL, Limits, Session, State
 from antiphon.session.effects import Close, Effect, Open, Send, Verify
 from antiphon.session.uplink import IN_FLIGHT_S
+from tries import tries
 
 NOW = 1_000_000.0
 SETUP = live.Setup("en-US", "Be brief.", (live.Function("next", "Go on."), live.Function("pause", "Wait.")))
@@ -644,4 +645,4 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestConversation.settings = settings(max_examples=tries(150), stateful_step_count=40, deadline=None)

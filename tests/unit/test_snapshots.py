@@ -26,6 +26,7 @@ from audio_samples import (
     stream_info,
     tone,
 )
+from tries import tries
 
 OPUS: StreamFormat = "audio/ogg;codecs=opus"
 PCM = speech()[:64_000]
@@ -70,7 +71,7 @@ places_of = st.sets(st.integers(0, 60), min_size=1, max_size=6)
 
 class TestLinear16:
     @pytest.mark.parametrize("rate_hz", RATES_HZ)
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=tries(15), deadline=None)
     @given(places=places_of, size=st.integers(1, 4001))
     def test_the_same_samples(self, rate_hz: int, places: set[int], size: int) -> None:
         chunks = list(pieces(tone(rate_hz, 20_000), size))[:60]
@@ -121,13 +122,13 @@ class TestLinear16:
 
 
 class TestFlac:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=tries(40), deadline=None)
     @given(places=places_of, cuts=st.lists(st.integers(0, 60_000), max_size=50))
     def test_16_khz_is_bit_exact(self, places: set[int], cuts: list[int]) -> None:
         chunks = list(cut(b"".join(encode_flac(PCM)), cuts))
         assert run(AudioStream("FLAC", 16_000), chunks, places)[:2] == (PCM, [])
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=tries(20), deadline=None)
     @given(places=places_of, cuts=st.lists(st.integers(0, 60_000), max_size=50))
     def test_other_rates(self, places: set[int], cuts: list[int]) -> None:
         chunks = list(cut(b"".join(encode_flac(tone(44_100, 30_000), 44_100)), cuts))
@@ -137,7 +138,7 @@ class TestFlac:
         assert [error.details for error in errors_again] == [error.details for error in errors]
         assert [error.code for error in errors] == [ErrorCode.AUDIO_RATE_MISMATCH]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=tries(25), deadline=None)
     @given(places=places_of, cuts=st.lists(st.integers(0, 60_000), max_size=50), at=st.integers(100, 20_000))
     def test_damage_is_told_once(self, places: set[int], cuts: list[int], at: int) -> None:
         stream = bytearray(b"".join(encode_flac(PCM)))
@@ -183,7 +184,7 @@ class TestFlac:
 
 
 class TestOpus:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=tries(40), deadline=None)
     @given(
         places=places_of,
         cuts=st.lists(st.integers(0, 30_000), max_size=50),
@@ -248,7 +249,7 @@ class TestEnded:
         assert stream.feed(1, PCM) == AudioStream("FLAC", 16_000).feed(0, b"")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(
     st.sampled_from(RATES_HZ),
     st.integers(0, 12_000),
