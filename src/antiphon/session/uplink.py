@@ -28,7 +28,12 @@ IN_FLIGHT_S: Final = 0.7
 """Audio that may be on its way: no more is given until some of it has arrived, since a renewed connection may
 hear it twice. It may be more where the way is long."""
 IN_FLIGHT_MORE_S: Final = 0.4
-"""So much more than a round trip's worth may be on its way in any case, or speech would fall behind."""
+"""So much more than a round trip's worth may be on its way, up to `IN_FLIGHT_MOST_S`."""
+IN_FLIGHT_MOST_S: Final = 0.9
+"""With what has arrived and is said again all the same that is a second."""
+IN_FLIGHT_LEAST_MORE_S: Final = 0.25
+"""So much more than a round trip's worth may be on its way in any case, or speech would fall behind: it is
+asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
 
 _LEAST_COST: Final = 64
 _TURN_COST: Final = BYTES_A_SECOND
@@ -258,7 +263,11 @@ class Uplink:
         flight = self._ring.flight_bytes
         if not flight or not isinstance(item, live.Audio):
             return False
-        limit_s = max(IN_FLIGHT_S, IN_FLIGHT_MORE_S + self.trip_s)
+        limit_s = max(
+            IN_FLIGHT_S,
+            min(IN_FLIGHT_MOST_S, self.trip_s + IN_FLIGHT_MORE_S),
+            self.trip_s + IN_FLIGHT_LEAST_MORE_S,
+        )
         return flight + len(item.pcm) > limit_s * BYTES_A_SECOND
 
     def _await(self, entries: list[Item]) -> None:
