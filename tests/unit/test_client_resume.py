@@ -605,7 +605,7 @@ class TestAttempts:
         async def wait(peer: Peer, _: extension.Resume) -> None:
             await peer.send("ping", id=1)
 
-        async with session(timeout_s=0.2) as (gateway, client):
+        async with session(timeout_s=1.0) as (gateway, client):
             gateway.attempts.append(wait)
             gateway.cut()
             assert isinstance(await anext(client), Resumed)
