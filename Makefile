@@ -1,6 +1,7 @@
 # Two commands do everything: `make serve` and `make test`.
 #   PORT, HOST        where to serve (8080, 127.0.0.1)
 #   PYTHON            the interpreter to use; the newest of 3.11 to 3.14 that works by default
+#   JOBS              how many parts of the tests run at a time (three to two processors by default)
 #   SKIP_BROWSER=1, SKIP_SPEECH=1, SKIP_NODE=1, SKIP_PYTHONS=1   leave a part of the tests out
 
 PORT ?= 8080
