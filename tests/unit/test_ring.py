@@ -515,10 +515,16 @@ def test_memory_is_bounded(steps: list[Any]) -> None:
     assert line.uplink.end - line.uplink.first <= MAX_AGE + 1000
 
 
-@pytest.mark.parametrize(("trip_s", "most_s"), [(0.0, 0.7), (0.02, 0.7), (0.4, 0.8), (0.6, 0.9), (1.0, 1.25)])
-def test_what_is_on_the_way_is_bounded(trip_s: float, most_s: float) -> None:
+@pytest.mark.parametrize(
+    ("trip_s", "most_s", "careful_s"),
+    [(0.0, 0.7, 0.5), (0.02, 0.7, 0.5), (0.4, 0.8, 0.65), (0.6, 0.9, 0.85), (1.0, 1.25, 1.25)],
+)
+@pytest.mark.parametrize("careful", [False, True])
+def test_what_is_on_the_way_is_bounded(trip_s: float, most_s: float, careful_s: float, careful: bool) -> None:
     line = Line()
-    line.uplink.trip_s = trip_s
+    line.uplink.trip_s, line.uplink.is_careful = trip_s, careful
+    if careful:
+        most_s = careful_s
     for _ in range(90):
         line.say()
     for _ in range(3):

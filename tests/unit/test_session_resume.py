@@ -326,6 +326,10 @@ class TestBeingGone:
         session.unsaved = True
         heard = one(attach(session, 2), extension.AudioHeard)
         assert heard.heard_ms == 100
+        session = ready()
+        session.disconnected(NOW)
+        session.unsaved = True
+        assert kinds(attach(session, 2)) == ["resumed", "ping"], "nothing"
 
     def test_one_that_says_so_has_the_model_left_at_once(self) -> None:
         session = listening()

@@ -343,7 +343,7 @@ class Session:
         effects += self._act(self._model.hold(False, now), now)
         if self._outstanding or self._uplink.unanswered:
             effects += self._open(now)
-        if self.unsaved:
+        if self.unsaved and self._uplink.heard_ms:
             effects += self._act([self._heard(now)], now)
         return [*effects, *self._ping(now)]
 
@@ -469,6 +469,7 @@ class Session:
         if self._is_unobserved:
             self._uplink.touch(now)
             return None
+        self._uplink.is_careful = self.unsaved
         item = self._link.next_input(now) if self.state is State.LIVE or self.last_words else None
         if isinstance(item, live.Audio):
             self._meter.audio_in_ms += len(item.pcm) * 500 / live.INPUT_RATE_HZ

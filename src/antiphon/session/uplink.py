@@ -31,6 +31,8 @@ IN_FLIGHT_MORE_S: Final = 0.4
 """So much more than a round trip's worth may be on its way, up to `IN_FLIGHT_MOST_S`."""
 IN_FLIGHT_MOST_S: Final = 0.9
 """With what has arrived and is said again all the same that is a second."""
+IN_FLIGHT_UNSAVED_S: Final = 0.5
+"""In place of `IN_FLIGHT_S` where only the client knows what has arrived, and learns that a moment later."""
 IN_FLIGHT_LEAST_MORE_S: Final = 0.25
 """So much more than a round trip's worth may be on its way in any case, or speech would fall behind: it is
 asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
@@ -73,6 +75,8 @@ class Uplink:
         """Whether a node that is gone may have given more to the model than is known here."""
         self.trip_s = 0.0
         """How long it takes to the model's machine and back."""
+        self.is_careful = False
+        """Whether what is said again cannot be told from what the store says."""
         self._changed = False
         self._restored: tuple[int, int, list[int]] = (0, 0, [])
         self.results = 0
@@ -263,11 +267,11 @@ class Uplink:
         flight = self._ring.flight_bytes
         if not flight or not isinstance(item, live.Audio):
             return False
-        limit_s = max(
-            IN_FLIGHT_S,
-            min(IN_FLIGHT_MOST_S, self.trip_s + IN_FLIGHT_MORE_S),
-            self.trip_s + IN_FLIGHT_LEAST_MORE_S,
-        )
+        if self.is_careful:
+            least_s = IN_FLIGHT_UNSAVED_S
+        else:
+            least_s = max(IN_FLIGHT_S, min(IN_FLIGHT_MOST_S, self.trip_s + IN_FLIGHT_MORE_S))
+        limit_s = max(least_s, self.trip_s + IN_FLIGHT_LEAST_MORE_S)
         return flight + len(item.pcm) > limit_s * BYTES_A_SECOND
 
     def _await(self, entries: list[Item]) -> None:
