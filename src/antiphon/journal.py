@@ -148,7 +148,7 @@ class Journal:
         except StoreAway:
             self._changed = dict.fromkeys([saved for saved in batch if saved in self._ledgers])
             raise
-        self._heard_now()
+        self._answered()
         for saved, ledger, verdict, tell in zip(batch, ledgers, verdicts, tellings, strict=True):
             if self._ledgers.get(saved) is not ledger:
                 continue  # it is over meanwhile
@@ -173,10 +173,11 @@ class Journal:
         if not due:
             self._asked_at = now
             await self._store.ping()
-            self._heard_now()
+            self._answered()
 
-    def _heard_now(self) -> None:
-        self._heard_at = self._clock()
+    def _answered(self) -> None:
+        """Note that the store has answered: so things stood when it was asked, however long ago that is."""
+        self._heard_at = self._asked_at
         self._heard.set()
 
     def _lose(self, error: StoreAway) -> None:
