@@ -643,15 +643,15 @@ class TestAttempts:
 
 class TestHalfOpen:
     async def test_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(link, "GRACE_S", 0.1)
+        monkeypatch.setattr(link, "GRACE_S", 0.4)
         lost: list[float] = []
         now = time.monotonic
         async with session(info={"heartbeatMs": 50}, on_lost=lambda: lost.append(now())) as (gateway, client):
-            begin = now()
-            for _ in range(4):
+            for _ in range(12):
                 await asyncio.sleep(0.05)
                 await gateway.send("ping", id=1)
             assert not lost
+            begin = now()
             gateway.heeds = False
             await until(client, Resumed)
             assert 0.3 < lost[0] - begin < 2
