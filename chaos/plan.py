@@ -27,6 +27,9 @@ class Plan(Struct, frozen=True):
     scenes: tuple[str, ...] = ()
 
 
+HEARD_S: Final = 3.0
+"""How long the model may take to hear the last of what clients said that have left."""
+
 FULL: Final = Plan()
 SHORT: Final = Plan(duration_s=15.0, faults=26, sessions=6, times=2, memory_s=30.0)
 
@@ -44,4 +47,4 @@ async def speaking(
             tasks.create_task(client.run())
         yield clients
         await asyncio.gather(*(client.finish() for client in clients))
-    await asyncio.sleep(0.5)  # until the model has heard the last of it
+    await asyncio.sleep(HEARD_S)

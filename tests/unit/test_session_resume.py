@@ -286,10 +286,10 @@ class TestBeingGone:
         session = listening()
         session.receive(command(), NOW)
         session.disconnected(NOW, clean=True)
-        assert session.expire(NOW + 2) == [HangUp()]
-        effects = attach(session, 3, NOW + 2)
+        assert session.expire(NOW + 10) == [HangUp()]
+        effects = attach(session, 3, NOW + 10)
         assert kinds(effects) == ["resumed", "session_rotating", "Open", "ping"]
-        session.opened(NOW + 2)
+        session.opened(NOW + 10)
         assert "Text" in taken(session)
 
     def test_the_model_hears_what_was_said_before_it_is_left(self) -> None:
@@ -298,7 +298,7 @@ class TestBeingGone:
         session.receive(chunk(2), NOW)
         session.next_input(NOW)
         assert session.disconnected(NOW, clean=True) == []
-        assert session.deadline() == NOW + 2
+        assert session.deadline() == NOW + 10
         assert session.arrived(session.given, NOW) == [], "not all of it"
         assert taken(session) == ["Audio"]
         assert session.arrived(session.given, NOW) == [HangUp()]

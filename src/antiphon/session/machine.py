@@ -77,8 +77,6 @@ __all__ = ["Mark", "Session"]
 Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort | Open | HangUp
 """What the parts of a session want done."""
 
-LEAVE_S: Final = 2.0
-"""How long the model may take to hear what a client said before it left, before it is left, too."""
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
@@ -587,7 +585,7 @@ class Session:
     @property
     def _park_at(self) -> float:
         """When the model is left, with the client away."""
-        return self._presence.detached_at + (LEAVE_S if self._presence.left else self._limits.park_s)
+        return self._presence.detached_at + self._limits.park_s
 
     def expire(self, now: float) -> list[Effect]:
         """Do what has fallen due; harmless when called early."""
