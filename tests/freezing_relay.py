@@ -31,6 +31,8 @@ class FreezingRelay:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flows.wait()
+        while not self.target:
+            await asyncio.sleep(0.01)
         host, _, port = self.target.rpartition(":")
         onwards, back = await asyncio.open_connection(host, int(port))
         self._writers |= {writer, back}
