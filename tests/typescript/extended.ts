@@ -68,6 +68,8 @@ export function receive(message: antiphon.ExtendedServerMessage): string | numbe
       return message.lossy ? message.replayed : message.nextSequence + message.received + message.resumeToken;
     case "audio_ack":
       return message.sequence + message.windowMs;
+    case "audio_heard":
+      return message.heardMs;
     case "session_rotating":
       return message.contextRestored ? message.gapMs : message.lostAudioMs;
     case "session_rotated":

@@ -73,7 +73,7 @@ def test_messages_as_a_client_writes_them() -> None:
             binary_audio=True,
             playback_buffer_ms=30_000,
         ),
-        Resume(timestamp=at, token="t", session_id="s1", resume_token="r", received=12),
+        Resume(timestamp=at, token="t", session_id="s1", resume_token="r", received=12, heard_ms=250.5),
         Ping(timestamp=at, id="p1"),
         Pong(timestamp=at, id=1, echo_time=at + 0.5),
         ActivityStart(timestamp=at),
