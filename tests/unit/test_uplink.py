@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import DecodeError, msgpack
 
 from antiphon import live
 from antiphon.session.uplink import Uplink
@@ -127,3 +129,46 @@ def test_what_is_discarded_leaves_no_trace(items: list[live.LiveInput], kinds: s
     for _ in items:
         one, two = discarded.take(1.0), other.take(1.0)
         assert (one and one.item) == (two and two.item)
+
+
+def moved(uplink: Uplink) -> Uplink:
+    """Return it as another node has it."""
+    other = Uplink(10)
+    for name in Uplink.KEPT:
+        setattr(other, name, getattr(uplink, name))
+    other.restore(uplink.entries(uplink.first))
+    return other
+
+
+def audio(uplink: Uplink) -> list[bytes]:
+    """Return the audio that a connection is given, and take all of it to have arrived."""
+    given = []
+    while entry := uplink.take(0.0):
+        if isinstance(entry.item, live.Audio):
+            given.append(entry.item.pcm)
+        uplink.arrived(entry.number)
+    return given
+
+
+def test_what_the_client_knows_to_have_been_heard_is_not_given_again() -> None:
+    """Whether it had been given when that was written down, or waited, or comes again only now."""
+    uplink = Uplink(10)
+    pieces = [bytes([number]) * 3200 for number in range(6)]
+    for piece in pieces[:3]:
+        uplink.add(live.Audio(piece), 0.0)
+    for _ in range(2):
+        uplink.take(0.0)
+    uplink.arrived(1)
+    for heard_ms, begins in ((100, 0), (150, 0.5), (250, 1.5), (380, 2.8), (500, 4.0), (10_000, 6.0)):
+        other = moved(uplink)
+        other.heard(heard_ms)
+        other.rewind(0.0)
+        skipped_ms = sum(other.add(live.Audio(piece), 0.0) for piece in pieces[3:])
+        whole = b"".join(pieces)
+        assert b"".join(audio(other)) == whole[int(begins * 3200) :], heard_ms
+        assert skipped_ms == max(0, begins - 3) * 100
+
+
+def test_nothing_written_down_is_of_a_form_that_nobody_knows() -> None:
+    with pytest.raises(DecodeError):
+        Uplink(10).restore([msgpack.encode((1, 99, False, False, 0, None))])
