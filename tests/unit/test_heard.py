@@ -241,7 +241,7 @@ def test_no_model_hears_a_hole_and_none_hears_much_again(
         talk.said = said
     else:
         talk.move(saved)
-        talk.open()
+    talk.open()
     for _ in range(100):
         talk.give()
         talk.arrive()
