@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,12 @@ async def channel(port: int, **options: Any) -> AsyncIterator[Channel]:
     finally:
         async with asyncio.timeout(5):
             await made.aclose()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def end_of(call: Call) -> RpcError:
@@ -52,20 +58,19 @@ async def test_a_server_that_goes_away_lets_calls_end_and_new_ones_go_elsewhere(
         stream = await peer.call()
         peer.headers(stream)
         peer.send(frames.go_away(stream, 0, b"restart"))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         peer.data(stream, grpc.framed(b"last words"))
         peer.headers(stream, DONE, ends=True)
         await peer.gone()
 
     async with serving(leaving, echo) as port, channel(port) as made:
         async with made.call(METHOD) as first:
-            await asyncio.sleep(0.05)
+            await until(lambda: not made.ready)
             async with made.call(METHOD) as second:
                 assert await second.read() == b"hello"
             assert await first.read() == b"last words"
             assert (await end_of(first)).status is Status.OK
-        await asyncio.sleep(0.05)
-        assert made.size == 1, "the one that went away is closed"
+        await until(lambda: made.size == 1)  # the one that went away is closed
 
 
 async def test_what_a_server_that_goes_away_has_not_looked_at_is_unavailable() -> None:
@@ -143,8 +148,7 @@ async def test_answers_that_are_none(name: str) -> None:
         assert (await end_of(call)).status is status
         with pytest.raises(RpcError):
             call.write(b"more")
-        await asyncio.sleep(0.05)
-    assert resets == [1]
+        await until(lambda: resets == [1])
 
 
 async def test_ends_that_are_none() -> None:

@@ -159,7 +159,15 @@ def test_what_the_client_knows_to_have_been_heard_is_not_given_again() -> None:
     for _ in range(2):
         uplink.take(0.0)
     uplink.arrived(1)
-    for heard_ms, begins in ((100, 0), (150, 0.5), (250, 1.5), (380, 2.8), (500, 4.0), (10_000, 6.0)):
+    for heard_ms, begins in (
+        (100, 0),
+        (150, 0.5),
+        (250, 1.5),
+        (380, 2.8),
+        (500, 4.0),
+        (10_000, 6.0),
+        (10**9, 0),
+    ):
         other = moved(uplink)
         other.heard(heard_ms)
         other.rewind(0.0)

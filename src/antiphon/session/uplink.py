@@ -37,6 +37,8 @@ IN_FLIGHT_LEAST_MORE_S: Final = 0.25
 """So much more than a round trip's worth may be on its way in any case, or speech would fall behind: it is
 asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
 
+_MOST_UNSAVED: Final = 300 * BYTES_A_SECOND
+"""No client keeps more than five minutes of audio to send again: what says that it does is not believed."""
 _LEAST_COST: Final = 64
 _TURN_COST: Final = BYTES_A_SECOND
 """A typed turn or a tool's result counts as a second of audio: both are bounded by the frame size."""
@@ -125,7 +127,7 @@ class Uplink:
         The client sends again what was not saved; of that, what the model has heard is not given again.
         """
         end = int(heard_ms * BYTES_A_SECOND / 1000) & ~1
-        if not self._recovers or end <= self._ring.heard_end:
+        if not self._recovers or not self._ring.heard_end < end <= self._audio_end + _MOST_UNSAVED:
             return
         self._skip_end = end - LEAST_MARGIN_BYTES
         self._ring.skip(self._skip_end)
