@@ -49,6 +49,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "grpc", "websocket"],
         Meta(description="what Gemini is spoken to over; auto: gRPC, or the WebSocket where there is none"),
     ] = "auto"
+    grpc_client: Annotated[
+        Literal["native", "grpcio"],
+        Meta(description="the client of gRPC: our own, or grpcio's, which needs three times the processor"),
+    ] = "native"
     fallback: Annotated[
         Literal["none", "local"],
         Meta(description="what answers while the upstream cannot be reached; local: the embedded engine"),

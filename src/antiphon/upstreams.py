@@ -55,6 +55,7 @@ def engine_upstream(config: Config, target: str) -> Upstream:
         voice=Voice(EMBEDDED),
         setup_timeout_s=config.setup_timeout_s,
         wait_for_ready=True,
+        client=config.grpc_client,
     )
 
 
@@ -70,6 +71,7 @@ def gemini_upstream(config: Config) -> Upstream:
         api_key=config.gemini_api_key,
         voice=Voice(config.model, config.voice),
         setup_timeout_s=config.setup_timeout_s,
+        client=config.grpc_client,
     )
     match name:
         case "gemini":

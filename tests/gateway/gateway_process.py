@@ -21,6 +21,7 @@ from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier
 from antiphon.clock import epoch_clock
 from antiphon.gemini.client import Gemini, Upstream
+from antiphon.gemini.upstream import ClientName
 from antiphon.host import Host, Shared
 from antiphon.live import Setup
 from antiphon.server import About, Server
@@ -31,11 +32,11 @@ from antiphon.tools.toolbox import Toolbox
 SECRET = "a secret of these test processes, long enough for HS256"
 
 
-async def main(target: str) -> None:
+async def main(target: str, client: ClientName) -> None:
     clock = epoch_clock()
     verifier = TokenVerifier(AuthConfig(secret=SECRET))
     admission = Admission(1000, 1000)
-    gemini = Gemini(Upstream(target, tls=False))
+    gemini = Gemini(Upstream(target, tls=False, client=client))
 
     setup = Setup("en-US", "", commands.load())
     limits = Limits(audio_speed=float("inf"))
@@ -70,4 +71,4 @@ def held(server: Server, admission: Admission, gemini: Gemini) -> dict[str, int]
 
 
 if __name__ == "__main__":
-    event_loop.run(main(sys.argv[1]))
+    event_loop.run(main(sys.argv[1], "grpcio" if sys.argv[2:] == ["grpcio"] else "native"))

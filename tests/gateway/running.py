@@ -28,6 +28,7 @@ from antiphon.tools import commands
 from antiphon.tools.commands import Commands
 from antiphon.tools.toolbox import Toolbox
 from fake_gemini import FakeGemini, Script, Serving, attentive, fake_gemini
+from grpc_client import CLIENT
 
 TRANSPORT: TransportName = "grpc"
 """What gateways speak to their model where a test does not say; a fixture may change it."""
@@ -108,7 +109,7 @@ async def running_gateway(
             serving: Serving = "both" if transport == "auto" else transport
             model = await stack.enter_async_context(fake_gemini(script, max_streams, serving))
             settings = Upstream(
-                model.target, tls=False, api_key="the-key", backoff_s=0.01, transport=transport
+                model.target, tls=False, api_key="the-key", backoff_s=0.01, transport=transport, client=CLIENT
             )
             settings = replace(settings, **upstream)
             gemini = Gemini(settings)
@@ -120,7 +121,7 @@ async def running_gateway(
             connect = gemini.connect
             if stand_in:
                 second = await stack.enter_async_context(fake_gemini(stand_in))
-                local = Gemini(Upstream(second.target, tls=False))
+                local = Gemini(Upstream(second.target, tls=False, client=CLIENT))
                 stack.push_async_callback(local.aclose)
                 fallback = Fallback(gemini.connect, local.connect, setup)
                 connect = fallback.connect

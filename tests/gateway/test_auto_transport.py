@@ -16,6 +16,7 @@ from fake_gemini import Conversation, attentive
 from gateway.running import running_gateway
 from gateway.talker import talking
 from gateway.upstream_client import client, fails, until, watched, ways, without_grpc
+from grpc_client import CLIENT
 
 Code = grpc.StatusCode
 
@@ -39,7 +40,7 @@ async def test_the_websocket_is_taken_where_grpc_is_not_served(
                 await until(stream, live.TurnEnded)
         assert ways(model) == ["grpc", "websocket", "websocket", "websocket"], "and that is remembered"
         monkeypatch.setattr(gemini, "GRPC_AGAIN_S", 0.0)
-        talker = Gemini(Upstream(model.target, tls=False, transport="auto"))
+        talker = Gemini(Upstream(model.target, tls=False, transport="auto", client=CLIENT))
         for _ in range(2):
             async with talker.connect(Setup("en-US")):
                 pass

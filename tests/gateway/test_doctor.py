@@ -16,6 +16,7 @@ from antiphon.gemini.upstream import TransportName
 from antiphon.live import Setup
 from fake_gemini import Conversation, Script, Serving, attentive, fake_gemini
 from gateway.upstream_client import without_grpc
+from grpc_client import CLIENT
 from loopback_brain import chat_server, says
 
 Code = grpc.StatusCode
@@ -26,7 +27,9 @@ async def report(
 ) -> tuple[int, list[str]]:
     lines: list[str] = []
     async with fake_gemini(script, serving=serving) as model:
-        upstream = Upstream(model.target, tls=False, api_key="k", tries=1, transport=transport, **settings)
+        upstream = Upstream(
+            model.target, tls=False, api_key="k", tries=1, transport=transport, client=CLIENT, **settings
+        )
         status = await doctor.examine_upstream(upstream, Setup("en-US"), lines.append)
     return status, [line.replace(model.target, "HOST") for line in lines]
 

@@ -18,6 +18,7 @@ from fake_gemini import Conversation, FakeGemini, fake_gemini
 from gateway.gateway_process import SECRET
 from gateway.raw_socket import CLOSE, TEXT, RawSocket, frame, raw_socket
 from gateway.talker import chunk, message
+from grpc_client import CLIENT
 
 WARM_UP = 500
 SESSIONS = 2000
@@ -56,8 +57,9 @@ class GatewayProcess:
 async def gateway_process(upstream: FakeGemini) -> AsyncIterator[GatewayProcess]:
     """Run a gateway in a process of its own; it must end well and say nothing."""
     script = Path(__file__).with_name("gateway_process.py")
+    options = ("-W", "default")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "default", script, upstream.target, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        sys.executable, *options, script, upstream.target, CLIENT, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     try:
         assert process.stdout

@@ -19,6 +19,7 @@ from antiphon.gemini.upstream import TransportName, Upstream
 from antiphon.live import LiveStream, Setup
 from fake_gemini import ANSWER, Conversation, attentive, fake_gemini
 from gateway.upstream_client import client, fails, until, watched
+from grpc_client import CLIENT
 
 Code = grpc.StatusCode
 BOTH: list[TransportName] = ["grpc", "websocket"]
@@ -85,7 +86,7 @@ async def distant(target: str) -> AsyncIterator[str]:
 async def test_a_server_that_is_far_away(transport: TransportName) -> None:
     """Three round trips of TCP, TLS and HTTP/2 take longer than any wait between two attempts."""
     async with fake_gemini(attentive, serving="both") as model, distant(model.target) as target:
-        talker = Gemini(Upstream(target, tls=False, transport=transport, tries=1))
+        talker = Gemini(Upstream(target, tls=False, transport=transport, tries=1, client=CLIENT))
         async with talker.connect(Setup("en-US")) as stream:
             await stream.send(live.Text("hello"))
             await until(stream, live.TurnEnded)

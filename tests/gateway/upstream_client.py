@@ -15,6 +15,7 @@ from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.upstream import TransportName
 from antiphon.live import LiveEvent, LiveStream, Setup
 from fake_gemini import Conversation, FakeGemini, Script, Serving, fake_gemini
+from grpc_client import CLIENT
 
 Code = grpc.StatusCode
 
@@ -25,7 +26,13 @@ async def client(
 ) -> AsyncIterator[tuple[Gemini, FakeGemini]]:
     serving = serving or ("both" if transport == "auto" else transport)
     async with fake_gemini(script, serving=serving) as model:
-        known = {"api_key": "the-key", "backoff_s": 0.01, "tries": 1, "transport": transport}
+        known = {
+            "api_key": "the-key",
+            "backoff_s": 0.01,
+            "tries": 1,
+            "transport": transport,
+            "client": CLIENT,
+        }
         upstream = Upstream(**{"target": model.target, "tls": False, **known, **settings})
         talker = Gemini(upstream)
         try:

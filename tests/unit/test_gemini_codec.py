@@ -13,6 +13,7 @@ from antiphon.gemini.codec import (
     Voice,
     events,
     history_message,
+    input_bytes,
     input_message,
     setup_message,
 )
@@ -32,6 +33,24 @@ def said(item: live.LiveInput, profile: Profile = NEWEST) -> Any:
 
 def server(**fields: Any) -> list[live.LiveEvent]:
     return events(ServerMessage.FromString(ServerMessage(**fields).SerializeToString()))
+
+
+class TestBytes:
+    @pytest.mark.parametrize("size", [2, 100, 126, 128, 640, 3200, 16_000, 65_536, 400_000])
+    def test_audio_is_what_protobuf_makes_of_it(self, size: int) -> None:
+        item = live.Audio(bytes(range(256)) * (size // 256) + bytes(size % 256))
+        message = input_message(item, NEWEST)
+        assert message is not None
+        assert input_bytes(item, NEWEST) == message.SerializeToString()
+
+    @pytest.mark.parametrize("item", [live.Audio(b""), live.AudioEnd(), live.Text("hello")])
+    def test_all_else_too(self, item: live.LiveInput) -> None:
+        message = input_message(item, NEWEST)
+        assert message is not None
+        assert input_bytes(item, NEWEST) == message.SerializeToString()
+
+    def test_what_a_model_has_no_word_for_is_left_out(self) -> None:
+        assert input_bytes(live.Interrupt(), Profile(interruptible=False)) is None
 
 
 class TestSetup:

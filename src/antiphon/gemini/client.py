@@ -14,7 +14,8 @@ from antiphon.gemini import codec
 from antiphon.gemini import grpc_transport as gemini_grpc
 from antiphon.gemini import websocket as gemini_socket
 from antiphon.gemini import websocket_transport as gemini_websocket
-from antiphon.gemini.grpc_transport import METHOD, GrpcTransport
+from antiphon.gemini.calls import METHOD
+from antiphon.gemini.grpc_transport import GrpcTransport
 from antiphon.gemini.upstream import GOOGLE, Opening, Transport, Upstream, Vertex, is_private
 from antiphon.gemini.websocket_transport import WebSocketTransport
 from antiphon.live import LiveStream, Setup

@@ -1,31 +1,30 @@
-"""Whether the other end of a gRPC channel is there, and what was sent has arrived.
+"""Whether the other end of a connection is there, and what was sent has arrived.
 
-The health check of gRPC (`grpc.health.v1.Health/Check`) is asked over the channel that carries the
+The health check of gRPC (`grpc.health.v1.Health/Check`) is asked over the connection that carries the
 conversations. What comes in answer does not matter, and most servers say UNIMPLEMENTED: it shows that the
-other end has read what was written to the connection before. HTTP/2's own PING would do, but gRPC does not
-tell of its answers, and servers end connections whose clients ping more than once in five minutes.
+other end has read what was written to the connection before. HTTP/2's own PING would do, but servers end
+connections whose clients ping more than once in five minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import grpc
-import grpc.aio
-
 from antiphon.errors import ErrorCode, GatewayError
+from antiphon.rpc import RpcError, Status
 
-METHOD: Final = "/grpc.health.v1.Health/Check"
 TIMEOUT_S: Final = 5.0
 LEAST_S: Final = 0.01
-"""A channel is asked at most so often, for all its conversations together."""
+"""A connection is asked at most so often, for all its conversations together."""
 UNANSWERED_S: Final = 0.5
 """How long what is sent takes to arrive where the other end does not answer: an assumption."""
 
-_GONE: Final = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
+_GONE: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED})
+
+Check = Callable[[float], Awaitable[object]]
+"""Ask the other end how it is, for so many seconds at most. Raises `RpcError`."""
 
 
 def seen(task: asyncio.Task[Any]) -> None:
@@ -35,10 +34,10 @@ def seen(task: asyncio.Task[Any]) -> None:
 
 
 class Probe:
-    """Asks for all conversations of a channel. Made where an event loop runs."""
+    """Asks for all conversations of a connection. Made where an event loop runs."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._check = channel.unary_unary(METHOD)
+    def __init__(self, check: Check) -> None:
+        self._check = check
         self._next: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._asked_at = self._heard_at = float("-inf")
@@ -89,15 +88,15 @@ class Probe:
             await asyncio.sleep(UNANSWERED_S)
             return
         try:
-            await self._check(b"", timeout=TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in _GONE:
+            await self._check(TIMEOUT_S)
+        except RpcError as error:
+            if error.status not in _GONE:
                 self._answers = True
-            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._heard_at >= asked_at:
+            elif error.status is Status.DEADLINE_EXCEEDED and self._heard_at >= asked_at:
                 self.distrust()  # it talks, but does not answer this: there may be no room for the question
             elif self._answers:
                 raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
-            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            elif error.status is Status.DEADLINE_EXCEEDED:
                 self.distrust()
         else:
             self._answers = True

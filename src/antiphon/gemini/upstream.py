@@ -23,6 +23,7 @@ QUOTA_RETRY_AFTER_MS: Final = 30_000
 QUOTA_RETRY_AT_MOST_MS: Final = 24 * 3600 * 1000
 
 TransportName = Literal["grpc", "websocket", "auto"]
+ClientName = Literal["native", "grpcio"]
 
 
 class Vertex(Struct, frozen=True):
@@ -62,8 +63,15 @@ class Upstream(Struct, frozen=True):
     """Whether set-up waits for a server that is not there yet, as one that is being started again."""
     streams_a_channel: int = STREAMS_A_CHANNEL
     transport: TransportName = "grpc"
+    client: ClientName = "native"
+    """Which client of gRPC is used."""
     genai: bool = False
     vertex: Vertex | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call says of who asks."""
+        return (("x-goog-api-key", self.api_key),) if self.api_key else ()
 
     def __repr__(self) -> str:
         return f"Upstream(target={self.target!r}, tls={self.tls}, transport={self.transport!r})"
@@ -132,3 +140,15 @@ def default_credentials(scope: str, otherwise: str) -> Any:
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise GatewayError(ErrorCode.UPSTREAM_UNAUTHORIZED, otherwise) from error
     return credentials
+
+
+def google_credentials() -> Any:
+    """Return the login that Gemini is asked with where there is no key.
+
+    Raises:
+        GatewayError: UPSTREAM_UNAUTHORIZED, the machine has none.
+    """
+    return default_credentials(
+        "https://www.googleapis.com/auth/generative-language",
+        "Neither GEMINI_API_KEY is set nor does this machine have Google's application default login.",
+    )

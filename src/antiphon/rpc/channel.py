@@ -53,6 +53,8 @@ class Channel:
         self._connections: list[Connection] = []
         self._connecting: asyncio.Task[None] | None = None
         self._changed: set[asyncio.Future[None]] = set()
+        self._waiting = 0
+        """How many want room for a call."""
         self._failures = 0
         self._last_failure = RpcError(Status.UNAVAILABLE)
         self._is_closed = False
@@ -87,6 +89,16 @@ class Channel:
         Raises:
             RpcError: UNAVAILABLE, there is none; with `wait_for_ready` one is waited for.
         """
+        self._waiting += 1
+        try:
+            return await self._room(wait_for_ready=wait_for_ready)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and len(self._connections) > 1:
+                # A connection that was made for this call, and came too late for it, is of no use.
+                asyncio.get_running_loop().call_soon(self._tell)
+
+    async def _room(self, *, wait_for_ready: bool) -> Connection:
         failures = self._failures
         while True:
             if self._is_closed:
@@ -196,7 +208,7 @@ class Channel:
                 waiter.set_result(None)
 
     def _is_spare(self, connection: Connection) -> bool:
-        return connection.was_used and connection is not self._live()[0]
+        return not self._waiting and connection is not self._live()[0]
 
     async def _change(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

@@ -51,8 +51,6 @@ class Connection(asyncio.Protocol):
         self._terms = terms
         self.opened_at = float("inf")
         """When the peer said what it allows, on the event loop's clock."""
-        self.was_used = False
-        """Whether there was a call on it."""
         self._transport: asyncio.Transport | None = None
         self._keepalive_s = keepalive_s
         self._heard_at = 0.0
@@ -107,7 +105,6 @@ class Connection(asyncio.Protocol):
             timeout_s=timeout_s,
             agent=terms.agent,
         )
-        self.was_used = True
         number = self._http2.open(headers)
         call = self._calls[number] = Call(self, number, terms.max_message_bytes)
         if timeout_s is not None:
