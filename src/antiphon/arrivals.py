@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.live import LiveStream
 from antiphon.session.machine import Session
 
 PING_AFTER_S: Final = 0.35
@@ -30,6 +29,12 @@ PING_IDLE_S: Final = 8.0
 PING_TIMEOUT_S: Final = 6.0
 
 
+class Pinged(Protocol):
+    """A `live.LiveStream`, as far as it is asked here."""
+
+    async def ping(self) -> None: ...
+
+
 class Arrivals:
     """Asks after what a session has sent over a stream.
 
@@ -37,7 +42,7 @@ class Arrivals:
     """
 
     def __init__(
-        self, stream: LiveStream, session: Session, clock: Clock, arrived: Callable[[int, float], None]
+        self, stream: Pinged, session: Session, clock: Clock, arrived: Callable[[int, float], None]
     ) -> None:
         self._stream = stream
         self._session = session

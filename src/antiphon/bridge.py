@@ -23,8 +23,9 @@ from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.extension import Resume
+from antiphon.giving import Giver
 from antiphon.journal import Journal
-from antiphon.live import Connect, LiveStream, Setup
+from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Said, Setup, Spoke
 from antiphon.session.answer import Piece
 from antiphon.session.effects import (
     Abort,
@@ -56,6 +57,9 @@ PARTING_S: Final = 0.5
 
 _TIMER_SLACK_S: Final = 0.002
 """uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
+
+_HOT: Final = (Heard, Said, Spoke)
+"""Events that come many times a second."""
 
 Frame = bytes | bytearray | memoryview
 
@@ -161,9 +165,8 @@ class Bridge:
         self._workers: dict[str, asyncio.Task[None] | None] = {}
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._encodes = False
-        self._input_ready = asyncio.Event()
+        self._giver: Giver | None = None
         self._over = False
-        self._said_all = asyncio.Event()
         self._answer_room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -202,7 +205,8 @@ class Bridge:
         except GatewayError as error:
             self._perform(self.session.reject(error, now))
         else:
-            self._perform(self.session.receive(message, now))
+            hot = type(message) is messages.AudioChunk
+            self._perform(self.session.receive(message, now), hot=hot)
 
     def _binary_chunk(self, data: Frame) -> messages.AudioChunk:
         if not self.session.binary:
@@ -312,7 +316,7 @@ class Bridge:
                 self._write(self._unsaved.popleft())
         if self.session.unsaved:
             self.session.unsaved = False
-            self._input_ready.set()
+            self._give()
         if acks := self.session.safe(mark, self._clock()):
             self._perform(acks)
 
@@ -346,10 +350,14 @@ class Bridge:
 
     # ---- effects
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect], *, hot: bool = False) -> None:
+        """Do what the session wants; `hot`: after one of the many events that move few deadlines."""
         for effect in effects:
             match effect:
-                case Send() | SendBinary() | Again() | Close():
+                case Send() | SendBinary():
+                    self._tell(effect)
+                    continue
+                case Again() | Close():
                     self._tell(effect)
                 case Verify(token=token):
                     self._jobs.put_nowait(self._verify(token))
@@ -372,12 +380,14 @@ class Bridge:
                 case Abort(call_id=call_id):
                     if worker := self._workers.pop(call_id, None):
                         worker.cancel()
+            hot = False
         if self._journal and (self.session.state is State.CLOSED or not self._journal.changed(self)):
             self.unsaved()
-        self._cut_if_unread()
-        self._input_ready.set()
+        if effects:
+            self._cut_if_unread()
+        self._give()
         self._regulate()
-        self._arm()
+        self._arm(hot=hot)
         if self.session.state is State.CLOSED and not self._over:
             self._over = True
             self._jobs.put_nowait(None)
@@ -432,8 +442,14 @@ class Bridge:
             self._paused = False
             self._connection.resume()
 
-    def _arm(self) -> None:
+    def _give(self) -> None:
+        if self._giver:
+            self._giver.give()
+
+    def _arm(self, *, hot: bool = False) -> None:
         """Keep a timer no later than the session's deadline; one that fires early does no harm."""
+        if hot and self._timer and self.session.near_deadline() >= self._timer_at:
+            return
         deadline = self.session.deadline()
         if deadline is None:
             if self._timer:
@@ -530,53 +546,62 @@ class Bridge:
             await asyncio.wait([last])
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-                self._perform(self.session.opened(self._clock(), stream.upstream))
                 arrivals = Arrivals(stream, self.session, self._clock, self._arrived)
-                tasks.create_task(self._feed(stream, arrivals))
+                self._giver = self._make_giver(stream, arrivals)
+                tasks.create_task(self._giver.run())
                 tasks.create_task(arrivals.run())
-                async for event in stream:
-                    self._perform(self.session.upstream(event, self._clock()))
-                    while self.session.answer_full:
-                        self._answer_room.clear()
-                        await self._answer_room.wait()
+                self._perform(self.session.opened(self._clock(), stream.upstream))
+                await stream.listen(self._hear, self._is_full, self._until_room)
                 raise GatewayError(ErrorCode.UPSTREAM_LOST)  # noqa: TRY301 (as if the stream had said so)
         except* GatewayError as group:
             error = first_of(group)  # the reader and the writer of a broken stream raise alike
             assert isinstance(error, GatewayError)
             if self._conversation is asyncio.current_task():
+                self._giver = None
                 self._perform(self.session.lost(error, self._clock()))
+        finally:
+            self._giver = None
 
     def _arrived(self, number: int, trip_s: float) -> None:
         self._perform(self.session.arrived(number, self._clock(), trip_s))
 
-    async def _feed(self, stream: LiveStream, arrivals: Arrivals) -> None:
-        while True:
-            await self._certain()
-            while item := self.session.next_input(self._clock()):
-                self._said_all.clear()
-                await stream.send(item)
-                arrivals.wrote(self.session.given)
-                self._regulate()
-                await self._certain()
-            self._said_all.set()
-            self._arm()  # the model has so long to react to it
-            self._input_ready.clear()
-            await self._input_ready.wait()
+    def _make_giver(self, stream: LiveStream, arrivals: Arrivals) -> Giver:
+        return Giver(
+            stream,
+            self.session,
+            arrivals,
+            self._clock,
+            certain=lambda: self._journal is None or self._journal.is_fresh(self),
+            ascertain=self._ascertain,
+            gave=self._gave,
+        )
 
-    async def _certain(self) -> None:
-        """Give the model nothing of a session that another node may have taken over."""
+    async def _ascertain(self) -> None:
         if self._journal:
             await self._journal.fresh(self)
 
+    def _gave(self) -> None:
+        self._regulate()
+        self._arm()  # the model has so long to react to it
+
+    def _hear(self, event: LiveEvent) -> None:
+        self._perform(self.session.upstream(event, self._clock()), hot=isinstance(event, _HOT))
+
+    def _is_full(self) -> bool:
+        return self.session.answer_full
+
+    async def _until_room(self) -> None:
+        while self.session.answer_full:
+            self._answer_room.clear()
+            await self._answer_room.wait()
+
     async def _part(self) -> None:
         """Let the model hear the last words of a session that is closed."""
-        if not self.session.parting:
+        if not self.session.parting or self._giver is None:
             return
-        if self.session.last_words:
-            self._said_all.clear()
         try:
             async with asyncio.timeout(PARTING_S):
-                await self._said_all.wait()
+                await self._giver.gave_all.wait()
         except TimeoutError:
             pass
 

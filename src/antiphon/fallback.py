@@ -11,13 +11,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.live import Connect, LiveEvent, LiveInput, LiveStream, Setup, Upstream
+from antiphon.live import Connect, Full, LiveEvent, LiveInput, LiveStream, Room, Setup, Take, Upstream
 
 PROBE_AFTER_S: Final = (2.0, 4.0, 8.0, 15.0, 30.0)
 """How long after the last failure the model is tried again; the last again and again."""
@@ -109,15 +109,17 @@ class _Marked:
         self.upstream: Upstream = upstream
         self._stream = stream
 
-    async def send(self, item: LiveInput) -> None:
-        await self._stream.send(item)
+    def write(self, item: LiveInput) -> bool:
+        return self._stream.write(item)
+
+    async def drain(self) -> None:
+        await self._stream.drain()
 
     async def ping(self) -> None:
         await self._stream.ping()
 
-    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        async for event in self._stream:
-            yield self._marked(event)
+    async def listen(self, take: Take, full: Full, room: Room) -> None:
+        await self._stream.listen(lambda event: take(self._marked(event)), full, room)
 
     def _marked(self, event: LiveEvent) -> LiveEvent:
         if isinstance(event, live.HandleChanged) and event.handle is not None:
@@ -132,25 +134,16 @@ class _Returning(_Marked):
         super().__init__(stream, "fallback")
         self._recovered = recovered
 
-    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        events = aiter(self._stream)
-        recovered = asyncio.ensure_future(self._recovered.wait())
-        upcoming = asyncio.ensure_future(anext(events))
-        waiting: set[asyncio.Future[Any]] = {recovered, upcoming}
+    async def listen(self, take: Take, full: Full, room: Room) -> None:
+        telling = asyncio.create_task(self._tell(take))
         try:
-            while True:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if recovered in waiting and recovered.done():
-                    waiting.discard(recovered)
-                    yield live.GoingAway(RETURN_S, "recovered")
-                if upcoming.done():
-                    waiting.discard(upcoming)
-                    yield self._marked(upcoming.result())
-                    upcoming = asyncio.ensure_future(anext(events))
-                    waiting.add(upcoming)
+            await super().listen(take, full, room)
         finally:
-            for task in (recovered, upcoming):
-                task.cancel()
-            await asyncio.wait([recovered, upcoming])
-            if not upcoming.cancelled():
-                upcoming.exception()
+            telling.cancel()
+            await asyncio.wait([telling])
+            if not telling.cancelled():
+                telling.result()
+
+    async def _tell(self, take: Take) -> None:
+        await self._recovered.wait()
+        take(live.GoingAway(RETURN_S, "recovered"))

@@ -91,12 +91,16 @@ class Journal:
         """Whether the store can be believed: what is in it is as it was when it went away, for a while."""
         return not self.away and self._clock() - self._back_at >= SETTLE_S
 
+    def is_fresh(self, saved: Saved) -> bool:
+        """Whether `fresh()` would return at once."""
+        return self.away or self._clock() - self._heard_at <= STALE_S or saved not in self._ledgers
+
     async def fresh(self, saved: Saved) -> None:
         """Return once it is certain that a session is still this node's, or the store is away.
 
         A node that was stopped for a while may find that it is not.
         """
-        while not self.away and self._clock() - self._heard_at > STALE_S and saved in self._ledgers:
+        while not self.is_fresh(saved):
             self._heard.clear()
             self.changed(saved)
             await self._heard.wait()

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
@@ -211,16 +211,33 @@ Upstream = Literal["primary", "fallback"]
 """Who answers: the model that is meant, or the embedded engine in its place."""
 
 
-class LiveStream(Protocol):
-    """One open conversation with the model. Iteration ends when the model ends it.
+Take = Callable[[LiveEvent], None]
+"""What is done with an event."""
+Full = Callable[[], bool]
+"""Whether whoever takes events wants no more for now."""
+Room = Callable[[], Awaitable[None]]
+"""Returns when it does again."""
 
-    All of it raises `GatewayError` with an `UPSTREAM_*` code when the conversation breaks.
+
+class LiveStream(Protocol):
+    """One open conversation with the model.
+
+    All of it raises `GatewayError` with an `UPSTREAM_*` code when the conversation breaks or is over.
     """
 
     @property
     def upstream(self) -> Upstream: ...
 
-    async def send(self, item: LiveInput) -> None: ...
+    def write(self, item: LiveInput) -> bool:
+        """Send an item; return whether there is room for another. Where not, `drain()` comes next."""
+
+    async def drain(self) -> None:
+        """Return when there is room for another item, and all that was written is on its way."""
+
+    async def listen(self, take: Take, full: Full, room: Room) -> None:
+        """Hand every event to `take` as it comes. Where it is `full` after a message of the model, nothing
+        more is read until `room()` returns.
+        """
 
     async def ping(self) -> None:
         """Return once the other end has answered something that was asked after all that was sent.
@@ -228,8 +245,6 @@ class LiveStream(Protocol):
         So that has arrived at the model's machine; whether the model has it is not told. Not cancelling it
         is no duty; a caller bounds how long it may take.
         """
-
-    def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
 
 
 Connect = Callable[[Setup], AbstractAsyncContextManager[LiveStream]]

@@ -28,7 +28,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from antiphon import __version__, messages
+from antiphon import __version__, client_frames, messages
 from antiphon.admission import RETRY_AFTER_MS
 from antiphon.bridge import Bridge, Connection
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
@@ -60,6 +60,8 @@ What waits there cannot be dropped when the user speaks over it.
 _log = logging.getLogger(__name__)
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
+
+_END_OF_REQUEST: Final = b"\r\n\r\n"
 
 _PAGE: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -274,10 +276,22 @@ class _Client(asyncio.Protocol):
         self._leave: asyncio.TimerHandle | None = None
         self._message: bytearray | None = None
         self._message_is_binary = False
-        self._unparsed: bytes | memoryview = b""
+        self._unparsed = b""
+        """What was read, from a frame's beginning on, and has to wait for its turn."""
+        self._begun = b""
+        """A frame that is not whole."""
+        self._head = b""
+        """The end of what has come of the request, until it is whole."""
+        self._is_foreign = False
+        """Whether all that comes is the library's: what comes after a plain request, a close, or nonsense."""
         self._paused = False
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether it is a WebSocket, and neither side has closed it."""
+        return self._ws.state is State.OPEN
 
     # ---- what the bridge sees
 
@@ -286,14 +300,14 @@ class _Client(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
-        if self._ws.state is State.OPEN:
-            self._ws.send_text(data)
-            self._flush()
+        self._write(client_frames.TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
-        if self._ws.state is State.OPEN:
-            self._ws.send_binary(data)
-            self._flush()
+        self._write(client_frames.BINARY, data)
+
+    def _write(self, first: int, data: bytes) -> None:
+        if self._is_open and not self._transport.is_closing():
+            self._transport.write(client_frames.server_header(first, len(data)) + data)
 
     def close(self, code: int, reason: str) -> None:
         # A close frame in the wrong place was received, but is not answered before it is a violation.
@@ -346,7 +360,9 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
         self._pinged = False
-        self._unparsed = data if not self._unparsed else b"".join((self._unparsed, data))
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        self._unparsed = data if not self._unparsed else self._unparsed + data
         if self._turn is None:
             self._parse()
 
@@ -400,13 +416,53 @@ class _Client(asyncio.Protocol):
     def _parse(self) -> None:
         """Parse a part of what was read; what is left has to wait for its turn."""
         self._turn = None
-        view = memoryview(self._unparsed)
-        self._unparsed = view[TURN_BYTES:] if len(view) > TURN_BYTES else b""
-        self._ws.receive_data(bytes(view[:TURN_BYTES]))
+        data, self._unparsed = self._unparsed, b""
+        at, end = 0, len(data)
+        while at < end and at < TURN_BYTES:
+            if self._is_foreign or not self._is_open:
+                at = self._pass_on(data, at)
+                continue
+            try:
+                frame = client_frames.cut(data, at, MAX_MESSAGE_BYTES)
+            except ValueError:
+                self._is_foreign = True
+                continue
+            if frame is None or frame.end > end:
+                self._begun, at = data[at:], end
+                break
+            at = frame.end
+            if frame.is_message and self._bridge and self._ws.current_size is None:
+                message = client_frames.payload(data, frame)
+                self._bridge.receive(message, binary=frame.first == client_frames.BINARY)
+            else:
+                self._hand_over(data[frame.start : at])
+        if at < end:
+            # While it was parsed, nothing more was read.
+            self._unparsed = data[at:]
+        self._regulate()
+
+    def _pass_on(self, data: bytes, at: int) -> int:
+        """Let the library have what is none of a client's frames; return the place behind it."""
+        end = min(len(data), at + TURN_BYTES)
+        if self._ws.state is State.CONNECTING and not self._is_foreign:
+            # What comes along with the request is left, so that the library is always between two frames.
+            before = len(self._head)
+            self._head += data[at:end]
+            found = self._head.find(_END_OF_REQUEST)
+            end = end if found < 0 else at + found + len(_END_OF_REQUEST) - before
+            self._head = self._head[-len(_END_OF_REQUEST) + 1 :]
+            self._hand_over(data[at:end])
+            self._is_foreign = found >= 0 and not self._is_open
+        else:
+            self._is_foreign = True
+            self._hand_over(data[at:end])
+        return end
+
+    def _hand_over(self, data: bytes) -> None:
+        self._ws.receive_data(data)
         self.handle_events()
         if self._bridge:
             self._bridge.wrote()
-        self._regulate()
 
     def _regulate(self) -> None:
         """Read on when all that was read is parsed, and the bridge takes more."""
@@ -454,6 +510,7 @@ class _Client(asyncio.Protocol):
         self._ws.send_response(response)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return
+        self._flush()
         if self._timer:
             self._timer.cancel()
             self._timer = None

@@ -20,7 +20,7 @@ from antiphon.fallback import Fallback
 from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.upstream import TransportName
 from antiphon.host import Host, Shared
-from antiphon.live import Setup
+from antiphon.live import Connect, Setup
 from antiphon.server import About, Server
 from antiphon.session import Limits
 from antiphon.store import SessionStore
@@ -118,7 +118,7 @@ async def running_gateway(
             watch = tasks.create_task(gemini.watch())
             stack.callback(watch.cancel)
 
-            connect = gemini.connect
+            connect: Connect = gemini.connect
             if stand_in:
                 second = await stack.enter_async_context(fake_gemini(stand_in))
                 local = Gemini(Upstream(second.target, tls=False, client=CLIENT))

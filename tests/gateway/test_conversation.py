@@ -331,14 +331,18 @@ ODDITIES: list[dict[str, Any]] = [
 
 async def test_oddities_are_tolerated(transport: str) -> None:
     unknown = ServerMessage.FromString(b"\xf2\x7f\x03new\xf8\x7f\x01")
-    oddities = [*ODDITIES, NO_JSON] if transport == "grpc" else ODDITIES
-    steps = [*oddities, heard("still there?"), spoke(ANSWER), TURN_COMPLETE, LAST]
+    oddities = iter([*ODDITIES, NO_JSON] if transport == "grpc" else ODDITIES)
+    steps = [heard("still there?"), spoke(ANSWER), TURN_COMPLETE, LAST]
+    begun = asyncio.Event()
 
     async def script(conversation: Conversation) -> None:
         await conversation.begin()
-        await conversation.context.write(unknown)
-        await conversation.until_audio_end()
-        for fields in steps:
+        if not begun.is_set():
+            begun.set()
+            await conversation.context.write(unknown)
+            await conversation.until_audio_end()
+        # Some say that the connection ends at once: another may be made at any moment.
+        for fields in [*oddities, *steps]:
             await conversation.send(**fields)
         await conversation.until_gone()
 

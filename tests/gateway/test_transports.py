@@ -15,8 +15,9 @@ from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, explain
 from antiphon.gemini.codec import Voice
+from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import TransportName, Upstream
-from antiphon.live import LiveStream, Setup
+from antiphon.live import Setup
 from fake_gemini import ANSWER, Conversation, attentive, fake_gemini
 from gateway.upstream_client import client, fails, until, watched
 from grpc_client import CLIENT
@@ -216,7 +217,7 @@ async def test_a_service_that_does_not_read_holds_back_whoever_speaks(transport:
 
     said = 0
 
-    async def speak(stream: LiveStream) -> None:
+    async def speak(stream: ModelStream) -> None:
         nonlocal said
         while True:
             await stream.send(live.Audio(bytes(64_000)))

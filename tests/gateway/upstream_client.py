@@ -12,8 +12,9 @@ import pytest
 
 from antiphon.errors import GatewayError
 from antiphon.gemini.client import Gemini, Upstream
+from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import TransportName
-from antiphon.live import LiveEvent, LiveStream, Setup
+from antiphon.live import LiveEvent, Setup
 from fake_gemini import Conversation, FakeGemini, Script, Serving, fake_gemini
 from grpc_client import CLIENT
 
@@ -41,7 +42,7 @@ async def client(
             await talker.aclose()
 
 
-async def until(stream: LiveStream, kind: type[LiveEvent], within_s: float = 5) -> list[LiveEvent]:
+async def until(stream: ModelStream, kind: type[LiveEvent], within_s: float = 5) -> list[LiveEvent]:
     """Return the events up to one of a kind."""
     events: list[LiveEvent] = []
     async with asyncio.timeout(within_s):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from antiphon import arrivals, live
+from antiphon import arrivals
 from antiphon.arrivals import Arrivals
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.session import Session
@@ -19,14 +19,9 @@ from unit.test_session import chunk, talking
 class Answering:
     """A model's connection over a way that takes `trip_s` to and fro."""
 
-    upstream: live.Upstream = "primary"
-
     def __init__(self, trip_s: float = 0.0) -> None:
         self.trip_s = trip_s
         self.asked = self.open = self.most = 0
-
-    async def send(self, item: live.LiveInput) -> None:
-        raise NotImplementedError
 
     async def ping(self) -> None:
         self.asked += 1
@@ -34,11 +29,6 @@ class Answering:
         self.most = max(self.most, self.open)
         await asyncio.sleep(self.trip_s)
         self.open -= 1
-
-    async def __aiter__(self) -> AsyncIterator[live.LiveEvent]:
-        events: list[live.LiveEvent] = []
-        for event in events:
-            yield event
 
 
 class Asking:

@@ -11,8 +11,9 @@ from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import SessionRotated, SessionRotating, TranscriptUpdate
 from antiphon.session.effects import HangUp, Open
 from antiphon.session.kept import dump, load
-from antiphon.session.link import MAX_HANDLE, Link, Outcome, Phase
+from antiphon.session.link import MAX_HANDLE, Link, Outcome
 from antiphon.session.renewal import MAX_SHORT, MUTE_S, PATIENCE_S, SHORT_S, Upkeep
+from antiphon.session.states import State
 from antiphon.session.uplink import Uplink
 
 NOW = 1000.0
@@ -73,20 +74,20 @@ def setup_of(outcomes: list[Outcome]) -> live.Setup:
 class TestOpening:
     def test_is_done_once(self) -> None:
         made = Line()
-        phases = [made.link.phase]
+        states = [made.link.state]
         assert made.link.open(NOW) == [Open(SETUP)]
         assert made.link.open(NOW) == []
-        phases.append(made.link.phase)
+        states.append(made.link.state)
         assert made.link.opened("primary", NOW) == []
         assert made.link.opened("primary", NOW) == []
-        assert [*phases, made.link.phase] == [Phase.CLOSED, Phase.OPENING, Phase.OPEN]
+        assert [*states, made.link.state] == [State.READY, State.OPENING, State.LIVE]
 
     def test_that_fails_is_over(self) -> None:
         made = Line()
         made.link.open(NOW)
         with pytest.raises(GatewayError, match="cannot be reached"):
             made.link.lost(AWAY, NOW)
-        assert made.link.phase is Phase.CLOSED
+        assert made.link.state is State.READY
 
     def test_grants_the_wait_anew(self) -> None:
         made = Line()
@@ -97,7 +98,7 @@ class TestOpening:
         with pytest.raises(GatewayError) as caught:
             made.link.expire(NOW + 19, quiet=True)
         assert caught.value.code is ErrorCode.UPSTREAM_SLOW
-        assert made.link.phase is Phase.CLOSED
+        assert made.link.state is State.READY
 
     def test_where_another_model_stands_in_that_is_told(self) -> None:
         made = Line()
@@ -160,7 +161,7 @@ class TestRenewal:
         with pytest.raises(GatewayError) as caught:
             made.link.expire(NOW + PATIENCE_S, quiet=True)
         assert caught.value.code is ErrorCode.UPSTREAM_UNAVAILABLE
-        assert made.link.phase is Phase.CLOSED
+        assert made.link.state is State.READY
 
     def test_or_at_once_where_it_is_of_no_use(self) -> None:
         made = line()
@@ -192,7 +193,7 @@ class TestRenewal:
             made.link.lost(LOST, NOW)
             made.link.opened("primary", NOW)
             made.link.event(live.Said("Well,"), NOW)
-        assert made.link.phase is Phase.OPEN
+        assert made.link.state is State.LIVE
 
     def test_a_model_that_takes_nothing_is_not_asked_again(self) -> None:
         made = line()

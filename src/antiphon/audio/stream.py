@@ -68,6 +68,8 @@ class AudioStream:
         self._announced_hz = rate_hz
         self._regained: list[bytes | GatewayError] = []
         self._rate_changes = 0
+        self._is_verbatim = format == "LINEAR16" and rate_hz == INPUT_RATE_HZ
+        """Whether what comes in is what goes out."""
         self._decoder: FlacDecoder | OpusDecoder | _Linear16Decoder
         match format:
             case "FLAC":
@@ -99,6 +101,10 @@ class AudioStream:
         if self.ended or sequence < expected:
             self.duplicates += sequence < expected
             return Decoded(b"")
+        if self._is_verbatim and sequence == expected and self._is_whole(data):
+            self._sequence = sequence
+            self._pcm_bytes += len(data)
+            return Decoded(data)
         results, self._regained = self._regained, []
         if sequence > expected:
             self.gaps += 1
@@ -169,6 +175,13 @@ class AudioStream:
             case linear16:
                 linear16.half = state.linear16
         return stream
+
+    def _is_whole(self, data: bytes) -> bool:
+        """Whether neither the data nor anything before it leaves a part of a sample, or anything else, behind."""
+        decoder = self._decoder
+        return not (
+            len(data) % 2 or self._regained or (isinstance(decoder, _Linear16Decoder) and decoder.half)
+        )
 
     def _convert(
         self, items: Iterator[Block | Damage], max_bytes: float = inf

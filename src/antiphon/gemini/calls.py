@@ -7,6 +7,7 @@ with is an `RpcError` with gRPC's status, whichever client it is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -20,11 +21,20 @@ class Call(Protocol):
     async def connected(self) -> None:
         """Return once the call is on a connection."""
 
-    async def write(self, message: bytes) -> None:
-        """Send a message; returns when there is room for another."""
+    def write(self, message: bytes) -> bool:
+        """Send a message; return whether there is room for another. Where not, `drain()` comes next."""
+
+    async def drain(self) -> None:
+        """Return when there is room for another message."""
 
     async def read(self) -> bytes:
         """Return the next message."""
+
+    async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
+        """Hand every message to `take` as it comes, until the call ends.
+
+        Where `take` returns False nothing more is handed over until `room()` returns.
+        """
 
     async def ping(self) -> None:
         """Return once the other end has answered something that was asked after all that was written.

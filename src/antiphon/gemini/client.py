@@ -16,9 +16,10 @@ from antiphon.gemini import websocket as gemini_socket
 from antiphon.gemini import websocket_transport as gemini_websocket
 from antiphon.gemini.calls import METHOD
 from antiphon.gemini.grpc_transport import GrpcTransport
+from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import GOOGLE, Opening, Transport, Upstream, Vertex, is_private
 from antiphon.gemini.websocket_transport import WebSocketTransport
-from antiphon.live import LiveStream, Setup
+from antiphon.live import Setup
 
 __all__ = ["GOOGLE", "METHOD", "Gemini", "Upstream", "Vertex", "explain", "is_private"]
 
@@ -67,7 +68,7 @@ class Gemini:
         await self._transport.aclose()
 
     @asynccontextmanager
-    async def connect(self, setup: Setup) -> AsyncIterator[LiveStream]:
+    async def connect(self, setup: Setup) -> AsyncIterator[ModelStream]:
         """Open a conversation; entering returns when the model is ready.
 
         A connection that fails during set-up is tried again, with backoff and jitter.
@@ -126,7 +127,7 @@ class AutoTransport:
         await self._second.aclose()
 
     @asynccontextmanager
-    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[ModelStream]:
         now = asyncio.get_running_loop().time()
         refused = False
         if now >= self._first_again_at:

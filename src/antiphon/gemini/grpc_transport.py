@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from antiphon import live
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.gemini import codec
 from antiphon.gemini.calls import Call, Calls
 from antiphon.gemini.profiles import Profile
+from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import (
     QUOTA_RETRY_AFTER_MS,
     QUOTA_RETRY_AT_MOST_MS,
     Opening,
     Upstream,
 )
-from antiphon.live import LiveEvent, LiveInput, LiveStream
+from antiphon.live import Full, LiveEvent, LiveInput, Room, Take
 from antiphon.rpc import RpcError, Status
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class GrpcTransport:
         await self._calls.aclose()
 
     @asynccontextmanager
-    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[ModelStream]:
         async with self._calls.call() as call:
             stream = _Stream(call, self._profile)
             try:
@@ -89,10 +89,8 @@ class GrpcTransport:
             yield stream
 
 
-class _Stream:
-    """One call, as a `LiveStream`."""
-
-    upstream: live.Upstream = "primary"
+class _Stream(ModelStream):
+    """A call."""
 
     def __init__(self, call: Call, profile: Profile) -> None:
         self._call = call
@@ -100,42 +98,66 @@ class _Stream:
 
     async def open(self, opening: Opening) -> None:
         """Send the set-up and wait until it is acknowledged; tell the history, if there is one."""
-        try:
+        with _gateway_errors():
             await self._call.connected()
-        except RpcError as error:
-            raise _gateway_error(error) from error
-        await self._write(opening.setup.SerializeToString())
-        while not (await self._read()).HasField("setup_complete"):
+        await self._send(opening.setup)
+        while not (await self._message()).HasField("setup_complete"):
             pass
         if opening.history is not None:
-            await self._write(opening.history.SerializeToString())
+            await self._send(opening.history)
 
-    async def send(self, item: LiveInput) -> None:
+    def write(self, item: LiveInput) -> bool:
         message = codec.input_bytes(item, self._profile)
-        if message is not None:
-            await self._write(message)
+        if message is None:
+            return True
+        try:
+            return self._call.write(message)
+        except RpcError as error:
+            raise _gateway_error(error) from error
+
+    async def drain(self) -> None:
+        with _gateway_errors():
+            await self._call.drain()
+
+    async def read(self) -> list[LiveEvent]:
+        return codec.events(await self._message())
+
+    async def listen(self, take: Take, full: Full, room: Room) -> None:
+        def taken(message: bytes) -> bool:
+            for event in codec.events(_parsed(message)):
+                take(event)
+            return not full()
+
+        with _gateway_errors():
+            await self._call.listen(taken, room)
 
     async def ping(self) -> None:
         await self._call.ping()
 
-    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        while True:
-            for event in codec.events(await self._read()):
-                yield event
+    async def _message(self) -> Any:
+        with _gateway_errors():
+            return _parsed(await self._call.read())
 
-    async def _read(self) -> Any:
-        try:
-            return codec.ServerMessage.FromString(await self._call.read())
-        except RpcError as error:
-            raise _gateway_error(error) from error
-        except DecodeError as error:
-            raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
+    async def _send(self, message: Any) -> None:
+        with _gateway_errors():
+            if not self._call.write(message.SerializeToString()):
+                await self._call.drain()
 
-    async def _write(self, message: bytes) -> None:
-        try:
-            await self._call.write(message)
-        except RpcError as error:
-            raise _gateway_error(error) from error
+
+@contextmanager
+def _gateway_errors() -> Iterator[None]:
+    """Raise what a call has ended with as what it means to a client."""
+    try:
+        yield
+    except RpcError as error:
+        raise _gateway_error(error) from error
+
+
+def _parsed(message: bytes) -> Any:
+    try:
+        return codec.ServerMessage.FromString(message)
+    except DecodeError as error:
+        raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
 
 
 def describe(error: BaseException) -> str | None:

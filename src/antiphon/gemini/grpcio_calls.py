@@ -7,7 +7,7 @@ channels are pooled here, each with a bounded number of calls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -125,14 +125,21 @@ class _Call:
     def __init__(self, slot: _Slot, metadata: tuple[tuple[str, str], ...], *, wait_for_ready: bool) -> None:
         self._slot = slot
         self._call = slot.channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=wait_for_ready)
+        self._unwritten: bytes | None = None
         self._status: asyncio.Future[RpcError] = asyncio.get_running_loop().create_future()
         self._call.add_done_callback(partial(_keep_status, self._status))
 
     async def connected(self) -> None:
         await self._watched(self._call.wait_for_connection())
 
-    async def write(self, message: bytes) -> None:
-        await self._watched(self._finished(self._call.write(message)))
+    def write(self, message: bytes) -> bool:
+        self._unwritten = message  # grpc.aio writes within a coroutine only
+        return False
+
+    async def drain(self) -> None:
+        message, self._unwritten = self._unwritten, None
+        if message is not None:
+            await self._watched(self._finished(self._call.write(message)))
 
     async def read(self) -> bytes:
         message = await self._watched(self._finished(self._call.read()))
@@ -140,6 +147,11 @@ class _Call:
             raise await self._failure()
         self._slot.probe.heard()
         return cast(bytes, message)
+
+    async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            if not take(await self.read()):
+                await room()
 
     async def ping(self) -> None:
         await self._slot.probe.ask()

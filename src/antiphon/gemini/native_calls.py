@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, cast
@@ -93,15 +93,26 @@ class _Call:
     async def connected(self) -> None:
         self._call, self._probe = await self._calls.begin(self._stack)
 
-    async def write(self, message: bytes) -> None:
+    def write(self, message: bytes) -> bool:
         self._call.write(message)
-        if not self._call.is_drained:
-            await self._call.drained()
+        return self._call.is_drained
+
+    async def drain(self) -> None:
+        await self._call.drained()
 
     async def read(self) -> bytes:
         message = await self._call.read()
         self._probe.heard()
         return message
+
+    async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
+        heard = self._probe.heard
+
+        def heard_and_taken(message: bytes) -> bool:
+            heard()
+            return take(message)
+
+        await self._call.listen(heard_and_taken, room)
 
     async def ping(self) -> None:
         await self._probe.ask()

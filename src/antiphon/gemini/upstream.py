@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.codec import Voice
-from antiphon.live import LiveStream
+from antiphon.gemini.stream import ModelStream
 
 GOOGLE: Final = "generativelanguage.googleapis.com:443"
 STREAMS_A_CHANNEL: Final = 80
@@ -107,7 +107,7 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Close every connection."""
 
-    def conversation(self, opening: Opening) -> AbstractAsyncContextManager[LiveStream]:
+    def conversation(self, opening: Opening) -> AbstractAsyncContextManager[ModelStream]:
         """Open a conversation; entering returns when the model is ready.
 
         Raises:

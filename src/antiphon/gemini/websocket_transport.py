@@ -22,14 +22,14 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.protobuf import json_format
 from websockets.asyncio.client import ClientConnection
 
-from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini import codec
 from antiphon.gemini import json_form as gemini_json
 from antiphon.gemini.profiles import Profile
+from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import Opening, Upstream, default_credentials, is_private
 from antiphon.gemini.websocket import SOCKET_OPTIONS, Socket, gateway_error, opened
-from antiphon.live import LiveEvent, LiveInput, LiveStream
+from antiphon.live import LiveEvent, LiveInput
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -83,7 +83,7 @@ class WebSocketTransport:
             self._genai.close()
 
     @asynccontextmanager
-    async def conversation(self, opening: Opening) -> AsyncIterator[LiveStream]:
+    async def conversation(self, opening: Opening) -> AsyncIterator[ModelStream]:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self._upstream.setup_timeout_s):
@@ -108,11 +108,11 @@ class WebSocketTransport:
             socket = await self._connect()
             stack.push_async_callback(socket.close)
             stream, complete = _Stream(socket, self._profile), False
-            await stream.write(opening.setup)
+            await stream.send_message(opening.setup)
         while not complete:
-            complete = (await stream.read()).HasField("setup_complete")
+            complete = (await stream.read_message()).HasField("setup_complete")
         if opening.history is not None:
-            await stream.write(opening.history)
+            await stream.send_message(opening.history)
         return stream
 
     async def _connect(self) -> ClientConnection:
@@ -126,19 +126,22 @@ class WebSocketTransport:
         )
 
 
-class _Stream:
-    """One WebSocket, as a `LiveStream`."""
-
-    upstream: live.Upstream = "primary"
+class _Stream(ModelStream):
+    """A WebSocket."""
 
     def __init__(self, socket: ClientConnection, profile: Profile) -> None:
         self._socket = socket
         self._profile = profile
+        self._unwritten: Any | None = None
 
-    async def send(self, item: LiveInput) -> None:
-        message = codec.input_message(item, self._profile)
+    def write(self, item: LiveInput) -> bool:
+        self._unwritten = codec.input_message(item, self._profile)
+        return self._unwritten is None
+
+    async def drain(self) -> None:
+        message, self._unwritten = self._unwritten, None
         if message is not None:
-            await self.write(message)
+            await self.send_message(message)
 
     async def ping(self) -> None:
         try:
@@ -149,12 +152,11 @@ class _Stream:
         except TimeoutError as error:
             raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
 
-    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
-        while True:
-            for event in codec.events(await self.read()):
-                yield event
+    async def read(self) -> list[LiveEvent]:
+        return codec.events(await self.read_message())
 
-    async def read(self) -> Any:
+    async def read_message(self) -> Any:
+        """Return the next message."""
         try:
             return gemini_json.decode(await self._socket.recv(decode=False))
         except websockets.ConnectionClosed as error:
@@ -162,7 +164,8 @@ class _Stream:
         except gemini_json.MalformedError as error:
             raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
 
-    async def write(self, message: Any) -> None:
+    async def send_message(self, message: Any) -> None:
+        """Send a message; returns when there is room for another."""
         try:
             await self._socket.send(gemini_json.encode(message))
         except websockets.ConnectionClosed as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from antiphon.rpc import grpc
@@ -47,6 +48,9 @@ class Call:
         self._unread_part = 0
         """How much of the window is taken by a message that is not whole."""
         self._reader: asyncio.Future[None] | None = None
+        self._taken_by: Callable[[bytes], bool] | None = None
+        self._is_full = False
+        self._broken: Exception | None = None
         self._writer: asyncio.Future[None] | None = None
         self._waits = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +110,35 @@ class Call:
         self._give_back(size)
         return message
 
+    async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
+        """Hand every message to `take` as it comes, in the very call that brings it, until the call ends.
+
+        Where `take` returns False nothing more is handed over until `room()` returns. What it raises is
+        raised here, and ends nothing else.
+
+        Raises:
+            RpcError: the call has ended.
+        """
+        while True:
+            while self._unread:
+                message, size = self._unread.popleft()
+                self._give_back(size)
+                if not take(message):
+                    await room()
+            if self.ended:
+                raise self.ended
+            self._taken_by = take
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._taken_by = self._reader = None
+            if self._broken:
+                raise self._broken
+            if self._is_full:
+                self._is_full = False
+                await room()
+
     def cancel(self, status: Status = Status.CANCELLED, details: str = "") -> None:
         """End the call, if it has not ended; what has come and was not read is dropped."""
         self._unread.clear()
@@ -145,7 +178,9 @@ class Call:
             self._abandon(error)
             return
         self._unread_part += size
-        if messages:
+        if messages and self._taken_by:
+            self._hand_over(self._taken_by, messages)
+        elif messages:
             self._unread.extend((message, 0) for message in messages[:-1])
             self._unread.append((messages[-1], self._unread_part))
             self._unread_part = 0
@@ -169,6 +204,20 @@ class Call:
         self._end(error)
 
     # ---- within
+
+    def _hand_over(self, take: Callable[[bytes], bool], messages: list[bytes]) -> None:
+        """Hand messages to who listens; those that there is no room for wait."""
+        self._give_back(0)
+        for place, message in enumerate(messages, 1):
+            try:
+                self._is_full = not take(message)
+            except Exception as error:  # noqa: BLE001 (raised by listen(); other calls share this connection)
+                self._broken = error
+            if self._is_full or self._broken:
+                self._taken_by = None
+                self._unread.extend((later, 0) for later in messages[place:])
+                _wake(self._reader)
+                return
 
     def _give_back(self, size: int) -> None:
         """Let the peer send on: so much was read, and a message may be longer than the window."""

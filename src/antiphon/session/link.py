@@ -1,9 +1,9 @@
 """A session's way to the model: one connection after the other, and what goes over it.
 
-    CLOSED --the first turn--> OPENING --opened--> OPEN
-    OPEN --it breaks, is to be renewed--> OPENING --opened--> OPEN
+    READY --the first turn--> OPENING --opened--> LIVE
+    LIVE --it breaks, is to be renewed--> OPENING --opened--> LIVE
     OPENING --it cannot be opened--> OPENING again, after a pause; or given up
-    OPEN --the client is gone for long--> CLOSED
+    LIVE --the client is gone for long--> READY
 
 What the model is to hear waits while there is no connection. What comes of an event is returned, in order.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
@@ -31,6 +30,7 @@ from antiphon.messages import milliseconds
 from antiphon.session.effects import HangUp, Open
 from antiphon.session.history import History
 from antiphon.session.renewal import MAX_SHORT, PATIENCE_S, Renewal, Upkeep
+from antiphon.session.states import State
 from antiphon.session.uplink import Uplink
 
 Outcome = Open | HangUp | SessionRotating | SessionRotated
@@ -41,14 +41,6 @@ _MAX_TYPED: Final = 16
 """Typed turns that wait to be answered and would not be in the history of a model that has to begin anew."""
 _CHANGES: Final[dict[Upstream, RotationReason]] = {"primary": "recovered", "fallback": "fallback"}
 _NOT_MENDED: Final = frozenset({ErrorCode.UPSTREAM_SLOW})
-
-
-class Phase(Enum):
-    """Whether there is a connection to the model."""
-
-    CLOSED = auto()
-    OPENING = auto()
-    OPEN = auto()
 
 
 class Link:
@@ -64,7 +56,8 @@ class Link:
     }
 
     def __init__(self, setup: Callable[[], live.Setup], uplink: Uplink, upkeep: Upkeep) -> None:
-        self.phase = Phase.CLOSED
+        self.state: State = State.READY
+        """READY where there is no connection, OPENING or LIVE."""
         self.restored = False
         """Whether the model remembers by itself what was before its connection."""
         self.handle: str | None = None
@@ -95,14 +88,14 @@ class Link:
         """When `expire()` has something to do; infinity when nothing is due."""
         if self._renewal:
             return min(self._renewal.retry_at, self._renewal.until)
-        slow_at = self._uplink.deadline if self.phase is not Phase.CLOSED else float("inf")
+        slow_at = self._uplink.deadline if self.state is not State.READY else float("inf")
         return min(slow_at, self._upkeep.deadline)
 
     # ---- from the session
 
     def open(self, now: float) -> list[Outcome]:
         """Open a connection, if there is none."""
-        if self.phase is not Phase.CLOSED:
+        if self.state is not State.READY:
             return []
         if self._began:
             return self._renew("lost", now, now)
@@ -123,9 +116,9 @@ class Link:
 
     def close(self) -> list[Outcome]:
         """Leave the model, until something is to be said to it again."""
-        was, self.phase, self._renewal = self.phase, Phase.CLOSED, None
+        was, self.state, self._renewal = self.state, State.READY, None
         self._upkeep.closed()
-        return [] if was is Phase.CLOSED else [HangUp()]
+        return [] if was is State.READY else [HangUp()]
 
     def renew(self, reason: RotationReason, now: float) -> list[Outcome]:
         """Renew the connection."""
@@ -135,9 +128,9 @@ class Link:
 
     def opened(self, upstream: Upstream, now: float) -> list[Outcome]:
         """Note that the model is ready."""
-        if self.phase is not Phase.OPENING:
+        if self.state is not State.OPENING:
             return []
-        self.phase = Phase.OPEN
+        self.state = State.LIVE
         self._upkeep.opened(now)
         renewal, self._renewal = self._renewal, None
         self.restored = (renewal.handle if renewal else self.handle) is not None
@@ -192,9 +185,9 @@ class Link:
             GatewayError: it cannot be mended; the connection is closed.
         """
         renewal = self._renewal
-        if self.phase is Phase.CLOSED:
+        if self.state is State.READY:
             return []
-        if self.phase is Phase.OPEN and error.code not in _NOT_MENDED:
+        if self.state is State.LIVE and error.code not in _NOT_MENDED:
             self._short = self._short + 1 if self._upkeep.is_short(now) else 0
             if self._short < MAX_SHORT:
                 reason: RotationReason = "refused" if error.code is ErrorCode.UPSTREAM_REFUSED else "lost"
@@ -271,7 +264,7 @@ class Link:
                 renewal.retry_at = float("inf")
                 return [self._connect(renewal.handle)]
             return []
-        if self.phase is not Phase.CLOSED and now >= self._uplink.deadline:
+        if self.state is not State.READY and now >= self._uplink.deadline:
             self.close()
             raise GatewayError(ErrorCode.UPSTREAM_SLOW)
         reason = self._upkeep.due(now, quiet=quiet and (self._upkeep.resumable or self.handle is None))
@@ -297,7 +290,7 @@ class Link:
         return [told, self._connect(self.handle)]
 
     def _connect(self, handle: str | None) -> Open:
-        self.phase = Phase.OPENING
+        self.state = State.OPENING
         self._upkeep.closed()
         history = () if handle else self.history.turns
         return Open(replace(self._setup(), handle=handle, history=history))

@@ -57,7 +57,7 @@ from antiphon.session.effects import (
     Verify,
 )
 from antiphon.session.kept import dump, load
-from antiphon.session.link import Link, Phase
+from antiphon.session.link import Link
 from antiphon.session.metering import Meter
 from antiphon.session.microphone import Microphone
 from antiphon.session.model_side import ModelSide
@@ -81,8 +81,7 @@ _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
 """Errors that end a session for good; after others that close the connection it can be resumed."""
-_PHASES: Final = {Phase.CLOSED: State.READY, Phase.OPENING: State.OPENING, Phase.OPEN: State.LIVE}
-_STANDING: Final = frozenset(_PHASES.values())
+_STANDING: Final = frozenset({State.READY, State.OPENING, State.LIVE})
 
 
 class Mark(NamedTuple):
@@ -176,7 +175,7 @@ class Session:
     @property
     def state(self) -> State:
         """Where the session stands."""
-        return self._stage or _PHASES[self._link.phase]
+        return self._stage or self._link.state
 
     @property
     def handle(self) -> str | None:
@@ -197,13 +196,14 @@ class Session:
 
     def receive(self, message: messages.ClientMessage | extension.ClientMessage, now: float) -> list[Effect]:
         """Take a client's message."""
-        if self.state is State.CLOSED or not self.attached:
+        state, kind = self.state, type(message)
+        if state is State.CLOSED or not self.attached:
             return []
-        if not isinstance(message, NOT_COUNTED):
+        if kind not in NOT_COUNTED:
             self._presence.received += 1
-        if type(message) not in LEGAL[self.state]:
+        if kind not in LEGAL[state]:
             return self._reject(out_of_place(message), now)
-        if not isinstance(message, NOT_ACTIVE):
+        if kind not in NOT_ACTIVE:
             self._clocks.active(now)
         self._presence.confirm()
         match message:
@@ -411,7 +411,8 @@ class Session:
         if mark.stream != self._presence.streams:
             return []  # the next one numbers its chunks anew
         self._presence.safe(mark.sequence)
-        return self._act(self._acks(now), now)
+        acks = self._acks(now)
+        return self._act(acks, now) if acks else []
 
     def mark(self) -> Mark:
         """Return the place in the audio that has been taken, for `safe()`."""
@@ -574,12 +575,19 @@ class Session:
             self._calls.deadline,
         )
 
+    def near_deadline(self) -> float:
+        """Return the earliest of the deadlines that audio, either way, and what is given to the model can
+        bring nearer; all others are only moved off by them. To be asked while the state has a deadline.
+        """
+        paced_until = self._pace.resume_at if self._paced else float("inf")
+        return min(self._link.deadline, self._model.deadline, self._user.final_at, paced_until)
+
     @property
     def _client_deadline(self) -> float:
         presence, limits = self._presence, self._limits
         if presence.attached:
             return min(self._clocks.deadline, self._pace.resume_at if self._paced else float("inf"))
-        parked = self._link.phase is Phase.CLOSED
+        parked = self._link.state is State.READY
         return min(presence.detached_at + limits.resume_s, float("inf") if parked else self._park_at)
 
     @property
@@ -765,16 +773,19 @@ class Session:
         if not self._microphone.open:
             return self._listen(self._microphone.chunk(int(message.sequence), message.data), now)
         effects = self._open(now)
-        before_ms = self._timeline.position_ms
-        heard: list[Outcome] = [*self._microphone.chunk(int(message.sequence), message.data)]
+        sequence, before_ms = int(message.sequence), self._timeline.position_ms
+        heard: list[Outcome] = [*self._microphone.chunk(sequence, message.data)]
         audio_ms = self._timeline.position_ms - before_ms
-        self._presence.chunk(int(message.sequence), audio_ms)
-        if any(isinstance(item, GatewayError) for item in heard):
-            self._uplink.doubt()
+        self._presence.chunk(sequence, audio_ms)
         if self._pace.add(audio_ms / 1000, now):
             heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
         self._paced = now < self._pace.resume_at
-        effects += self._listen(heard, now)
+        if len(heard) == 1 and isinstance(heard[0], live.Audio):
+            self._timeline.skip(self._uplink.add(heard[0], now))  # as of nearly every chunk
+        else:
+            if any(isinstance(item, GatewayError) for item in heard):
+                self._uplink.doubt()
+            effects += self._listen(heard, now)
         return effects if self.saved_elsewhere else effects + self.safe(self.mark(), now)
 
     def _end(self, now: float) -> list[Effect]:
@@ -810,7 +821,8 @@ class Session:
 
     def _open(self, now: float) -> list[Effect]:
         """Open the conversation with the model, if it is not."""
-        return self._act(self._link.open(now), now)
+        opening = self._link.open(now)
+        return self._act(opening, now) if opening else []
 
     def _reopen(self, now: float) -> list[Effect]:
         """Open another conversation: whether the model detects speech is said once, at the beginning."""

@@ -92,7 +92,11 @@ class Microphone:
     def _decoded(self, decoded: Decoded) -> list[Outcome]:
         outcomes: list[Outcome] = []
         self._timeline.position_ms += len(decoded.pcm) / _BYTES_A_MS
+        if not decoded.pcm:
+            return [*decoded.errors]
         if self.pressed or not self.push_to_talk:
+            if len(decoded.pcm) <= _MAX_AUDIO_BYTES:
+                return [live.Audio(decoded.pcm), *decoded.errors]
             places = range(0, len(decoded.pcm), _MAX_AUDIO_BYTES)
             outcomes += [live.Audio(decoded.pcm[place : place + _MAX_AUDIO_BYTES]) for place in places]
         return [*outcomes, *decoded.errors]

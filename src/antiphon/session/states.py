@@ -21,6 +21,8 @@ class State(Enum):
     LIVE = auto()
     CLOSED = auto()
 
+    __hash__ = object.__hash__  # Enum's own is a function of Python's, and states are looked up for every chunk
+
 
 _HELLO: Final[frozenset[type]] = frozenset({extension.ClientHello})
 _ANY_TURN: Final[frozenset[type]] = _HELLO | {
@@ -49,9 +51,9 @@ LEGAL: Final[dict[State, frozenset[type]]] = {
 }
 """What a client may say when. The shell holds messages back while AUTHENTICATING."""
 
-NOT_ACTIVE: Final = (extension.Ping, extension.Pong)
+NOT_ACTIVE: Final[frozenset[type]] = frozenset({extension.Ping, extension.Pong})
 """What does not keep an idle session open."""
-NOT_COUNTED: Final = (messages.Auth, extension.Resume, *NOT_ACTIVE)
+NOT_COUNTED: Final[frozenset[type]] = NOT_ACTIVE | {messages.Auth, extension.Resume}
 """What is about the connection rather than the session."""
 
 

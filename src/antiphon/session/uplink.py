@@ -151,9 +151,12 @@ class Uplink:
         """Let an item wait; return how much of its audio does not, since the model has heard it, in ms."""
         size = len(item.pcm) if isinstance(item, live.Audio) else 0
         self._audio_end += size
-        entry = Item(self._count + 1, item, end=self._audio_end).after(self._skip_end)
-        if entry is None:
-            return _ms(size)
+        entry = Item(self._count + 1, item, end=self._audio_end)
+        if self._skip_end:
+            left = entry.after(self._skip_end)
+            if left is None:
+                return _ms(size)
+            entry = left
         if not self._waiting:
             self._moved_at = now
         self._count += 1

@@ -1,0 +1,89 @@
+"""What goes to the model: given in the very call that brings it, where nothing has to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from antiphon.arrivals import Arrivals
+from antiphon.clock import Clock
+from antiphon.errors import GatewayError
+from antiphon.live import LiveStream
+from antiphon.session.machine import Session
+
+
+class Certainty(Protocol):
+    """Whether a session is still this node's."""
+
+    def __call__(self) -> bool: ...
+
+
+class Giver:
+    """Gives a stream what its session has for the model.
+
+    Nothing is given of a session that another node may have taken over: `certain` tells, and where it does
+    not, `ascertain` finds out. `gave` is called when something was given other than within `give()`.
+    """
+
+    def __init__(
+        self,
+        stream: LiveStream,
+        session: Session,
+        arrivals: Arrivals,
+        clock: Clock,
+        *,
+        certain: Certainty,
+        ascertain: Callable[[], Awaitable[None]],
+        gave: Callable[[], None],
+    ) -> None:
+        self.gave_all = asyncio.Event()
+        """Set while nothing is left to be given that could be."""
+        self.gave_all.set()
+        self._stream = stream
+        self._session = session
+        self._arrivals = arrivals
+        self._clock = clock
+        self._certain = certain
+        self._ascertain = ascertain
+        self._gave = gave
+        self._stuck = asyncio.Event()
+
+    def give(self) -> None:
+        """Give what there is, up to what has to wait; `run()` goes on with that."""
+        if self._stuck.is_set():
+            return
+        session = self._session
+        try:
+            while session.behind:
+                if not self._certain():
+                    break
+                item = session.next_input(self._clock())
+                if item is None:
+                    return
+                if not self._stream.write(item):
+                    break
+                self._arrivals.wrote(session.given)
+            else:
+                return
+        except GatewayError:
+            return  # the conversation is over, which whoever listens to it is told
+        self.gave_all.clear()
+        self._stuck.set()
+
+    async def run(self) -> None:
+        """Wait where `give()` cannot, until cancelled.
+
+        Raises:
+            GatewayError: the conversation is over.
+        """
+        while True:
+            await self._stuck.wait()
+            await self._stream.drain()
+            self._arrivals.wrote(self._session.given)
+            await self._ascertain()
+            self._stuck.clear()
+            self.give()
+            if not self._stuck.is_set():
+                self.gave_all.set()
+            self._gave()
