@@ -1,39 +1,121 @@
-"""One measurement of one running system each."""
+"""What is measured of one running system, one thing after the other, by one generator."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from msgspec import Struct
 
-from antiphon.load import Generator, Measurement, Target, Voice
+from antiphon.load import Generator, Limits, LoadError, Measurement, judge
+from bench.search import Search
 from bench.systems import Running
 
-SETTLE_S = 2.0
+SETTLE_S: Final = 2.0
+WARM_SESSIONS: Final = 20
+"""So many come and go before memory is measured, so that what is made once counts for no session."""
+OPEN_A_SECOND: Final = 250.0
+"""Sessions that are opened in a second at most: opening them is not what is measured."""
+
+Say = Callable[[str], None]
 
 
-class CpuCost(Struct, frozen=True):
-    """What a chunk costs, in microseconds of a processor: the system's and the generator's own."""
+class Cost(Struct, frozen=True):
+    """What a chunk costs, in microseconds of a processor: the system's, and the generator's own."""
 
     system_us: float
     generator_us: float
     measured: Measurement
 
 
-async def cpu_cost(
-    running: Running, target: Target, voice: Voice, sessions: int, seconds: float
-) -> CpuCost:
+class Memory(Struct, frozen=True):
+    """What a session holds, in KB (1000 bytes) of PSS: when it only waits, and when it speaks."""
+
+    idle_kb: float
+    load_kb: float
+
+
+class Rung(Struct, frozen=True):
+    """What came of so many sessions."""
+
+    sessions: int
+    p99_ms: float
+    passed: bool | None
+
+
+class Capacity(Struct, frozen=True):
+    """The most sessions that pass, and what was tried. Without `bounded` the generator was the limit."""
+
+    sessions: int
+    rungs: Sequence[Rung]
+    bounded: bool
+
+
+async def memory(load: Generator, running: Running, sessions: int) -> Memory:
+    """Return what a session holds. Leaves the sessions speaking."""
+    await load.resize(WARM_SESSIONS, a_second=OPEN_A_SECOND)
+    await asyncio.sleep(1.0)
+    await load.resize(0)
+    await asyncio.sleep(SETTLE_S)
+    empty = running.memory_bytes()
+    await load.resize(sessions, speaking=False, a_second=OPEN_A_SECOND)
+    await asyncio.sleep(SETTLE_S)
+    idle = running.memory_bytes()
+    load.speak()
+    await asyncio.sleep(2 * SETTLE_S)
+    speaking = running.memory_bytes()
+    return Memory((idle - empty) / sessions / 1000, (speaking - empty) / sessions / 1000)
+
+
+async def cost(load: Generator, running: Running, sessions: int, seconds: float) -> Cost:
     """Return what a chunk costs at so many sessions."""
-    async with Generator(target, voice) as load:
-        await load.resize(sessions)
-        await load.measure(SETTLE_S)
-        before_s, begin_s = running.cpu_s(), time.perf_counter()
-        measured = await load.measure(seconds)
-        # The load goes on while its last answers are waited for, and so does the cost.
-        after_s, end_s = running.cpu_s(), time.perf_counter()
-        chunks = measured.answered * (end_s - begin_s) / seconds
-    return CpuCost(
-        (after_s - before_s) / max(1, chunks) * 1e6,
-        measured.cpu_s / max(1, measured.answered) * 1e6,
-        measured,
+    await load.resize(sessions, a_second=OPEN_A_SECOND)
+    await asyncio.sleep(SETTLE_S)
+    before_s, begin_s = running.cpu_s(), time.perf_counter()
+    measured = await load.measure(seconds)
+    # The load goes on while the last answers are waited for, and so does the cost.
+    after_s, end_s = running.cpu_s(), time.perf_counter()
+    chunks = max(1.0, measured.answered * (end_s - begin_s) / seconds)
+    return Cost(
+        (after_s - before_s) / chunks * 1e6, measured.cpu_s / max(1, measured.answered) * 1e6, measured
     )
+
+
+async def latency(load: Generator, sessions: int, seconds: float) -> Measurement:
+    """Return what so many sessions see."""
+    await load.resize(sessions, a_second=OPEN_A_SECOND)
+    return await load.measure(seconds, settle_s=SETTLE_S)
+
+
+async def capacity(load: Generator, start: int, seconds: float, limits: Limits, say: Say) -> Capacity:
+    """Return how many sessions pass."""
+    search = Search(start)
+    rungs = []
+    bounded = True
+    while (sessions := search.next) is not None:
+        measured, why = await _try(load, sessions, seconds)
+        verdict = judge(measured, limits) if measured else None
+        passed = verdict.passed if verdict else False
+        p99_ms = measured.latency.percentile(0.99) * 1000 if measured else float("nan")
+        rungs.append(Rung(sessions, p99_ms, passed))
+        say(f"{sessions} sessions: {verdict.why if verdict else why}")
+        if passed is None:
+            bounded = False
+            search.stop()
+            break
+        search.report(passed)
+        if not passed:
+            # What is queued would weigh on the next one, too.
+            await load.resize(0)
+            await asyncio.sleep(1.0)
+    return Capacity(search.passed, rungs, bounded)
+
+
+async def _try(load: Generator, sessions: int, seconds: float) -> tuple[Measurement | None, str]:
+    try:
+        await load.resize(sessions, a_second=OPEN_A_SECOND)
+    except LoadError as error:
+        return None, str(error)
+    return await load.measure(seconds, settle_s=1.0), ""

@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import secrets
+import shutil
+import socket
+import ssl
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from antiphon.auth import mint
+from antiphon.messages import AudioFormat
 
 HERE: Final = Path(__file__).parent
 START_S: Final = 60.0
@@ -45,6 +56,7 @@ class Running(Struct, frozen=True):
     url: str
     token: str
     process: psutil.Process
+    tls: ssl.SSLContext | None = None
 
     def tree(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
@@ -70,14 +82,14 @@ class LeftOut(Exception):  # noqa: N818 (reads as what happens)
     """Why a system cannot be measured here; a sentence."""
 
 
-class Options(Struct, frozen=True):
-    """How systems are run."""
+class Place(Struct, frozen=True):
+    """Where a system is run: on which processors, before which upstreams, with which Python and Node."""
 
     cores: Cores
     ports: Ports
-    baseline_python: str = sys.executable
-    certificate: Path | None = None
-    """A PEM file of certificate and key: Antiphon serves TLS."""
+    folder: Path
+    """For files of this run."""
+    python: str = sys.executable
 
 
 @asynccontextmanager
@@ -124,16 +136,17 @@ async def line_of(running: asyncio.subprocess.Process, pattern: str, what: str) 
 
 
 @asynccontextmanager
-async def upstreams(cores: Cores, answer: str, chunk_bytes: int) -> AsyncIterator[Ports]:
+async def upstreams(cores: Cores, answer: str, chunk_bytes: int, answer_bytes: int) -> AsyncIterator[Ports]:
     """Run the upstreams of `bench.upstreams`."""
-    command = [sys.executable, "-m", "bench.upstreams", "--answer", answer, "--chunk-bytes", str(chunk_bytes)]
+    command = [sys.executable, "-m", "bench.upstreams", "--answer", answer]
+    command += ["--chunk-bytes", str(chunk_bytes), "--answer-bytes", str(answer_bytes)]
     async with process(command, cores.ours, _with_path()) as running:
         found = await line_of(running, r"(\d+) (\d+)", "The upstream")
         yield Ports(int(found[1]), int(found[2]))
 
 
 @asynccontextmanager
-async def antiphon(options: Options) -> AsyncIterator[Running]:
+async def antiphon(place: Place, *, secure: bool = False) -> AsyncIterator[Running]:
     """Run `antiphon serve`, as it is shipped; settings of the environment hold."""
     secret = secrets.token_urlsafe(32)
     environ = {
@@ -142,39 +155,101 @@ async def antiphon(options: Options) -> AsyncIterator[Running]:
         "ANTIPHON_LOG_LEVEL": "warning",
         **_with_path(),
         "ANTIPHON_JWT_SECRET": secret,
-        "ANTIPHON_UPSTREAM": f"grpc://127.0.0.1:{options.ports.grpc}",
+        "ANTIPHON_UPSTREAM": f"grpc://127.0.0.1:{place.ports.grpc}",
+        "ANTIPHON_HOST": "127.0.0.1",
         "ANTIPHON_PORT": "0",
     }
-    if options.certificate:
-        environ |= {
-            "ANTIPHON_TLS_CERT": str(options.certificate),
-            "ANTIPHON_TLS_KEY": str(options.certificate),
-        }
+    tls = None
+    if secure:
+        certificate = place.folder / "certificate.pem"
+        make_certificate(certificate)
+        environ |= {"ANTIPHON_TLS_CERT": str(certificate), "ANTIPHON_TLS_KEY": str(certificate)}
+        tls = ssl.create_default_context(cafile=certificate)
     command = [sys.executable, "-m", "antiphon", "serve"]
-    async with process(command, options.cores.theirs, environ) as running:
+    async with process(command, place.cores.theirs, environ) as running:
         found = await line_of(running, r"(https?)://([\w.\[\]:]*:\d+)", "antiphon serve")
         await line_of(running, "Ready", "antiphon serve")
-        scheme = "wss" if found[1] == "https" else "ws"
+        scheme = "wss" if secure else "ws"
         token = mint(secret, "bench", 24 * 3600, time.time())
-        yield Running(f"{scheme}://{found[2]}/ws", token, psutil.Process(running.pid))
+        yield Running(f"{scheme}://{found[2]}/ws", token, psutil.Process(running.pid), tls)
 
 
 @asynccontextmanager
-async def fastapi(options: Options) -> AsyncIterator[Running]:
+async def fastapi(place: Place) -> AsyncIterator[Running]:
     """Run the bridge of FastAPI and grpc.aio."""
-    await _needs(options.baseline_python, "fastapi", "uvicorn", "uvloop", "httptools", "websockets", "grpc")
-    command = [
-        options.baseline_python,
-        HERE / "baselines" / "fastapi_bridge.py",
-        f"127.0.0.1:{options.ports.grpc}",
-    ]
-    async with _bridge(command, options, "The FastAPI bridge") as running:
+    await _needs(place.python, "fastapi", "uvicorn", "uvloop", "httptools", "websockets", "grpc", "google.ai")
+    bridge = HERE / "baselines" / "fastapi_bridge.py"
+    command = [place.python, bridge, f"127.0.0.1:{place.ports.grpc}"]
+    async with _bridge(command, place, "The FastAPI bridge") as running:
         yield running
 
 
 @asynccontextmanager
-async def _bridge(command: Sequence[str | Path], options: Options, what: str) -> AsyncIterator[Running]:
-    async with process(command, options.cores.theirs) as running:
+async def node(place: Place) -> AsyncIterator[Running]:
+    """Run the bridge of ws and @grpc/grpc-js."""
+    found = shutil.which("node")
+    folder = HERE / "baselines" / "node"
+    if not found:
+        raise LeftOut("There is no Node on this machine.")
+    if not (folder / "node_modules").exists():
+        raise LeftOut("The Node bridge is not installed: npm ci --prefix bench/baselines/node")
+    command = [found, folder / "bridge.js", f"127.0.0.1:{place.ports.grpc}"]
+    async with _bridge(command, place, "The Node bridge") as running:
+        yield running
+
+
+@asynccontextmanager
+async def haproxy(place: Place) -> AsyncIterator[Running]:
+    """Run HAProxy as a TCP proxy before an upstream that takes and answers the clients' frames."""
+    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not found:
+        raise LeftOut("There is no HAProxy on this machine.")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = place.folder / "haproxy.cfg"
+    file.write_text(_HAPROXY.format(port=port, upstream=place.ports.websocket, most=_most_connections()))
+    async with process([found, "-db", "-q", "-f", file], place.cores.theirs) as running:
+        await _until_listening(port, "HAProxy")
+        yield Running(f"ws://127.0.0.1:{port}/ws", "none", psutil.Process(running.pid))
+
+
+@asynccontextmanager
+async def direct(place: Place) -> AsyncIterator[Running]:
+    """Nothing at all: what the load and its upstream take by themselves."""
+    yield Running(f"ws://127.0.0.1:{place.ports.websocket}/ws", "none", psutil.Process())
+
+
+_HAPROXY: Final = """global
+    nbthread 1
+    maxconn {most}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend upstream
+backend upstream
+    server upstream 127.0.0.1:{upstream}
+"""
+
+
+def raise_limits() -> None:
+    """Allow this process and those it starts as many sockets as may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _most_connections() -> int:
+    """Two sockets each, and some for itself."""
+    return min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 100)
+
+
+@asynccontextmanager
+async def _bridge(command: Sequence[str | Path], place: Place, what: str) -> AsyncIterator[Running]:
+    async with process(command, place.cores.theirs) as running:
         found = await line_of(running, r"^(\d+)$", what)
         url = f"ws://127.0.0.1:{found[1]}/ws"
         await _until_listening(int(found[1]), what)
@@ -201,7 +276,7 @@ async def _needs(python: str, *modules: str) -> None:
     running = await asyncio.create_subprocess_exec(python, "-c", code, stdout=DEVNULL, stderr=DEVNULL)
     if await running.wait():
         raise LeftOut(
-            f"{python} lacks one of {', '.join(modules)}: pip install --group bench, "
+            f"Python lacks one of {', '.join(modules)}: pip install --group bench, "
             "or name another Python in BENCH_PYTHON."
         )
 
@@ -211,9 +286,58 @@ def _with_path() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-SYSTEMS: Final = {"antiphon": antiphon, "fastapi": fastapi}
+class System(Struct, frozen=True):
+    """What is measured, and how it is spoken to."""
+
+    name: str
+    start: Callable[[Place], AbstractAsyncContextManager[Running]]
+    extended: bool = False
+    as_binary: bool = False
+    audio_format: AudioFormat = "LINEAR16"
+    chunk_ms: int = 100
 
 
-def start(name: str, options: Options) -> AbstractAsyncContextManager[Running]:
-    """Run a system by its name."""
-    return SYSTEMS[name](options)
+def _secure(place: Place) -> AbstractAsyncContextManager[Running]:
+    return antiphon(place, secure=True)
+
+
+SYSTEMS: Final = {
+    system.name: system
+    for system in (
+        System("antiphon", antiphon),
+        System("antiphon-v1", antiphon, extended=True),
+        System("fastapi", fastapi),
+        System("node", node),
+        System("haproxy", haproxy),
+        System("antiphon-binary", antiphon, extended=True, as_binary=True),
+        System("antiphon-flac", antiphon, audio_format="FLAC"),
+        System("antiphon-tls", _secure),
+        System("antiphon-20ms", antiphon, chunk_ms=20),
+    )
+}
+"""All there are. The first five are those that are compared by default; the others are Antiphon with itself."""
+DEFAULT: Final = ("antiphon", "antiphon-v1", "fastapi", "node", "haproxy")
+DIRECT: Final = System("direct", direct)
+
+
+def make_certificate(file: Path) -> None:
+    """Write a certificate for 127.0.0.1, and its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Antiphon's benchmark")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)

@@ -1,6 +1,6 @@
 """The benchmark's upstreams, in a process of their own.
 
-    python -m bench.upstreams [--answer number|audio] [--chunk-bytes N]
+    python -m bench.upstreams [--answer number|audio] [--chunk-bytes N] [--answer-bytes N]
 
 Prints the ports of the gRPC and the WebSocket upstream, then serves until its standard input ends.
 """
@@ -19,10 +19,10 @@ from bench.grpc_upstream import GrpcUpstream
 from bench.websocket_upstream import WebSocketUpstream
 
 
-async def serve(answer: str, chunk_bytes: int) -> None:
+async def serve(answer: str, chunk_bytes: int, answer_bytes: int) -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
-    pcm = noise(1.0)[: replies.ANSWER_BYTES]
+    pcm = noise(1.0)[:answer_bytes]
     rpc = replies.audio(pcm) if answer == "audio" else None
     text = replies.audio_text(pcm) if answer == "audio" else None
     by_rpc = await loop.create_server(lambda: GrpcUpstream(chunk_bytes, rpc), "127.0.0.1", 0)
@@ -38,8 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--answer", choices=("number", "audio"), default="number")
     parser.add_argument("--chunk-bytes", type=int, default=3200)
+    parser.add_argument("--answer-bytes", type=int, default=replies.ANSWER_BYTES)
     args = parser.parse_args()
-    event_loop.run(serve(args.answer, args.chunk_bytes))
+    event_loop.run(serve(args.answer, args.chunk_bytes, args.answer_bytes))
 
 
 if __name__ == "__main__":
