@@ -29,6 +29,8 @@ from bench.tables import Results
 
 WHAT: Final = ("cpu", "memory", "capacity", "latency")
 FIRST_GUESS: Final = 200
+QUIET: Final = 0.05
+"""What others may take of a processor before a word is said of it."""
 
 
 async def main() -> int:
@@ -86,10 +88,16 @@ class Bench:
     async def _measure(self, system: System, number: int) -> None:
         args, results, say = self._args, self._results, self._say
         async with self._running(system) as (running, load):
+            watch = measuring.Watch(running, self._cores.theirs)
             if "memory" in args.only:
                 memory = await measuring.memory(load, running, args.sessions)
-                say(f"{memory.idle_kb:.0f} KB a session idle, {memory.load_kb:.0f} KB at load")
-                results.add(system.name, number, idle_kb=memory.idle_kb, load_kb=memory.load_kb)
+                results.add(system.name, number, idle_kb=memory.idle_kb)
+                if memory.load_kb is None:
+                    say(f"{memory.idle_kb:.1f} KB a session idle; it cannot carry so many at load")
+                    await load.resize(0)
+                else:
+                    say(f"{memory.idle_kb:.1f} KB a session idle, {memory.load_kb:.1f} KB at load")
+                    results.add(system.name, number, load_kb=memory.load_kb)
             if "cpu" in args.only:
                 cost = await measuring.cost(load, running, args.sessions, args.seconds)
                 say(f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); {tables.told(cost.measured)}")
@@ -106,7 +114,10 @@ class Bench:
                 results.add(system.name, number, sessions=found.sessions)
                 results.rungs.setdefault(system.name, []).extend(found.rungs)
                 if not found.bounded:
-                    results.notes.add(f"{system.name}: the generator was the limit, not the system")
+                    results.notes.add(f"{system.name}: the generator was the limit in a round, not the system")
+            if (foreign := watch.foreign_share()) > QUIET:
+                say(f"others took {foreign:.0%} of its processor meanwhile")
+                results.notes.add("The machine was not quiet: others used the processor of what was measured")
         if "latency" in args.only and system.name.startswith("antiphon"):
             await self._latency(system, number)
 

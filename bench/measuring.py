@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import psutil
 from msgspec import Struct
 
 from antiphon.load import Generator, Limits, LoadError, Measurement, judge
@@ -34,7 +35,8 @@ class Memory(Struct, frozen=True):
     """What a session holds, in KB (1000 bytes) of PSS: when it only waits, and when it speaks."""
 
     idle_kb: float
-    load_kb: float
+    load_kb: float | None
+    """None where it cannot carry so many, so that what waits would be measured."""
 
 
 class Rung(Struct, frozen=True):
@@ -54,19 +56,24 @@ class Capacity(Struct, frozen=True):
 
 
 async def memory(load: Generator, running: Running, sessions: int) -> Memory:
-    """Return what a session holds. Leaves the sessions speaking."""
+    """Return what a session holds: what the last three quarters of them add. Leaves them speaking."""
     await load.resize(WARM_SESSIONS, a_second=OPEN_A_SECOND)
-    await asyncio.sleep(1.0)
-    await load.resize(0)
     await asyncio.sleep(SETTLE_S)
-    empty = running.memory_bytes()
+    await load.resize(0)
+    few = max(1, sessions // 4)
+    await load.resize(few, speaking=False, a_second=OPEN_A_SECOND)
+    await asyncio.sleep(SETTLE_S)
+    before = running.memory_bytes()
     await load.resize(sessions, speaking=False, a_second=OPEN_A_SECOND)
     await asyncio.sleep(SETTLE_S)
     idle = running.memory_bytes()
     load.speak()
-    await asyncio.sleep(2 * SETTLE_S)
+    await asyncio.sleep(SETTLE_S)
+    measured = await load.measure(SETTLE_S)
     speaking = running.memory_bytes()
-    return Memory((idle - empty) / sessions / 1000, (speaking - empty) / sessions / 1000)
+    idle_kb = (idle - before) / max(1, sessions - few) / 1000
+    carried = measured.answered_share >= Limits().answered_share
+    return Memory(idle_kb, idle_kb + (speaking - idle) / sessions / 1000 if carried else None)
 
 
 async def cost(load: Generator, running: Running, sessions: int, seconds: float) -> Cost:
@@ -119,3 +126,25 @@ async def _try(load: Generator, sessions: int, seconds: float) -> tuple[Measurem
     except LoadError as error:
         return None, str(error)
     return await load.measure(seconds, settle_s=1.0), ""
+
+
+class Watch:
+    """Looks at how busy the processors of a system are with something else."""
+
+    def __init__(self, running: Running, cores: frozenset[int]) -> None:
+        self._running = running
+        self._cores = cores
+        self._begin = self._now()
+
+    def foreign_share(self) -> float:
+        """Return the share of the time since, 0 to 1, that went to others or was stolen by the host."""
+        wall, busy, own = (b - a for a, b in zip(self._begin, self._now(), strict=True))
+        return max(0.0, busy - own) / max(1e-9, wall)
+
+    def _now(self) -> tuple[float, float, float]:
+        busy = 0.0
+        for number, times in enumerate(psutil.cpu_times(percpu=True)):
+            if number in self._cores:
+                # What guests use is within user.
+                busy += sum(times[:8]) - times.idle - times.iowait
+        return time.perf_counter() * len(self._cores), busy, self._running.cpu_s()

@@ -101,7 +101,11 @@ async def process(
     os.sched_setaffinity(0, cores)  # which a process has from whoever starts it, all its threads too
     try:
         running = await asyncio.create_subprocess_exec(
-            *map(str, command), stdin=PIPE, stdout=PIPE, env=environ if environ is None else dict(environ)
+            *map(str, command),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=None if environ else DEVNULL,  # what a bridge says of clients that leave is nobody's business
+            env=dict(environ) if environ else None,
         )
     finally:
         os.sched_setaffinity(0, own)
