@@ -100,7 +100,9 @@ class Bench:
                     results.add(system.name, number, load_kb=memory.load_kb)
             if "cpu" in args.only:
                 cost = await measuring.cost(load, running, args.sessions, args.seconds)
-                say(f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); {tables.told(cost.measured)}")
+                say(
+                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); {tables.told(cost.measured)}"
+                )
                 if cost.measured.answered_share >= 0.995:
                     results.add(system.name, number, cpu_us=cost.system_us)
                 else:
@@ -114,7 +116,9 @@ class Bench:
                 results.add(system.name, number, sessions=found.sessions)
                 results.rungs.setdefault(system.name, []).extend(found.rungs)
                 if not found.bounded:
-                    results.notes.add(f"{system.name}: the generator was the limit in a round, not the system")
+                    results.notes.add(
+                        f"{system.name}: the generator was the limit in a round, not the system"
+                    )
             if (foreign := watch.foreign_share()) > QUIET:
                 say(f"others took {foreign:.0%} of its processor meanwhile")
                 results.notes.add("The machine was not quiet: others used the processor of what was measured")
@@ -157,7 +161,7 @@ async def running(
         async with system.start(place) as found:
             target = Target(
                 found.url,
-                found.token,
+                (found.token,),
                 extended=system.extended,
                 as_binary=system.as_binary,
                 answers=answers,
@@ -189,13 +193,26 @@ def _arguments() -> argparse.Namespace:
         default=",".join(systems.DEFAULT),
         help=f"which are measured, of {', '.join(systems.SYSTEMS)}",
     )
-    parser.add_argument("--mode", choices=("up", "updown", "both"), default="both", help="what is answered: a number, or audio")
-    parser.add_argument("--only", type=_what, default=",".join(WHAT), help=f"what is measured, of {', '.join(WHAT)}")
-    parser.add_argument("--sessions", type=int, default=300, help="sessions at which cost and memory are measured")
+    parser.add_argument(
+        "--mode",
+        choices=("up", "updown", "both"),
+        default="both",
+        help="what is answered: a number, or audio",
+    )
+    parser.add_argument(
+        "--only", type=_what, default=",".join(WHAT), help=f"what is measured, of {', '.join(WHAT)}"
+    )
+    parser.add_argument(
+        "--sessions", type=int, default=300, help="sessions at which cost and memory are measured"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="how long cost and latency are measured")
     parser.add_argument("--rung-s", type=float, default=4.0, help="how long each number of sessions is tried")
-    parser.add_argument("--chunk-ms", type=int, choices=(20, 40, 100), default=100, help="how long a chunk is")
-    parser.add_argument("--quick", action="store_true", help="two rounds and shorter ones: a first impression")
+    parser.add_argument(
+        "--chunk-ms", type=int, choices=(20, 40, 100), default=100, help="how long a chunk is"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two rounds and shorter ones: a first impression"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with p99 against sessions")
     args = parser.parse_args()
     if args.quick:

@@ -67,7 +67,7 @@ async def memory(load: Generator, running: Running, sessions: int) -> Memory:
     await load.resize(sessions, speaking=False, a_second=OPEN_A_SECOND)
     await asyncio.sleep(SETTLE_S)
     idle = running.memory_bytes()
-    load.speak()
+    await load.speak()
     await asyncio.sleep(SETTLE_S)
     measured = await load.measure(SETTLE_S)
     speaking = running.memory_bytes()

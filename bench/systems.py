@@ -104,7 +104,9 @@ async def process(
             *map(str, command),
             stdin=PIPE,
             stdout=PIPE,
-            stderr=None if environ else DEVNULL,  # what a bridge says of clients that leave is nobody's business
+            stderr=None
+            if environ
+            else DEVNULL,  # what a bridge says of clients that leave is nobody's business
             env=dict(environ) if environ else None,
         )
     finally:

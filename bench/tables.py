@@ -149,8 +149,14 @@ def told(measured: Measurement) -> str:
 
 def show(results: Results) -> None:
     """Print both tables."""
-    what = "each chunk is answered by a word" if results.mode == "up" else "each chunk is answered by as much audio"
-    print(f"\n{results.mode}: {what}; cost and memory at {results.sessions_at_cost} sessions; median (range)\n")
+    what = (
+        "each chunk is answered by a word"
+        if results.mode == "up"
+        else "each chunk is answered by as much audio"
+    )
+    print(
+        f"\n{results.mode}: {what}; cost and memory at {results.sessions_at_cost} sessions; median (range)\n"
+    )
     print(markdown(measured_table(results)))
     goals = goals_table(results)
     if len(goals) > 1:

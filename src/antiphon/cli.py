@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from antiphon import __version__, config, development, doctor, node, schema, talk
+from antiphon import __version__, config, development, doctor, load, node, schema, talk
 from antiphon.auth import mint
 from antiphon.config import Config, ConfigError
 from antiphon.engine import models
@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
             _talk,
             "Talk to a gateway, by sound files or by microphone; show what it hears and answers.",
         )
+    )
+    load.add_arguments(
+        command("bench", _bench, "Load a gateway with many sessions; measure how fast it answers.")
     )
     token = command("token", _token, "Print a token for a user, signed with the configured secret.")
     token.add_argument("--user", required=True, help="whom the token speaks for (its sub)")
@@ -126,10 +129,19 @@ def _talk(args: argparse.Namespace) -> int:
     return talk.run(args)
 
 
-def _token_for(port: int) -> str | None:
+def _bench(args: argparse.Namespace) -> int:
+    tokens = args.token or [token for token in (os.environ.get("ANTIPHON_TOKEN"),) if token]
+    if not tokens:
+        port = urlsplit(args.url).port or 8080
+        users = (_token_for(port, f"bench-{number}") for number in range(args.sessions))
+        tokens = [token for token in users if token]
+    return load.run(args, tokens)
+
+
+def _token_for(port: int, user: str = node.DEVELOPMENT_USER) -> str | None:
     """Return a token for the gateway at a port of this machine, if one can be made without asking."""
     settings, _ = config.load({"port": port}, os.environ)
-    return _mint(settings, node.DEVELOPMENT_USER, 3600)
+    return _mint(settings, user, 3600)
 
 
 def _token(args: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ SUBPROTOCOL: Final = "antiphon.v1"
 
 _TYPE: Final = re.compile(rb'"type":\s*"([a-z_]+)"')
 _TRANSCRIPT: Final = re.compile(rb'"transcript":\s*"(\d+)"')
+_FINAL: Final = re.compile(rb'"isFinal":\s*true')
 _SEQUENCE: Final = re.compile(rb'"sequence":\s*(\d+)')
 _DATA: Final = re.compile(rb'"data":\s*"')
 _ID: Final = re.compile(rb'"id":\s*("(?:[^"\\]|\\.)*"|\d+)')
@@ -56,7 +57,8 @@ class Target(Struct, frozen=True):
     """
 
     url: str
-    token: str
+    tokens: tuple[str, ...]
+    """Used in turn: a gateway may allow a user but a few connections."""
     extended: bool = False
     as_binary: bool = False
     answers: Answers = "number"
@@ -75,6 +77,15 @@ class Session(asyncio.Protocol):
         """Done when the token was taken."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sent = 0
+        self.ended_s: float | None = None
+        """When the stream was ended; None while it goes on."""
+        self.last_final_s = float("-inf")
+        """When the last final transcript came; all by `time.perf_counter()`."""
+        self.first_audio_s = float("inf")
+        """When the first audio came since the stream began."""
+        self.last_audio_s = float("-inf")
+        self._until: int | None = None
+        self._token = target.tokens[number % len(target.tokens)]
         self._target = target
         self._voice = voice
         self._tally = tally
@@ -94,7 +105,9 @@ class Session(asyncio.Protocol):
     # ---- what is sent
 
     def speak(self, due_s: float, now_s: float) -> None:
-        """Send the next chunk."""
+        """Send the next chunk, and the end of the stream behind the last."""
+        if self.ended_s is not None:
+            return
         self._tally.sent(due_s, now_s)
         if self._transport is None or self._closing:
             return  # it was lost: the chunk stays unanswered
@@ -105,9 +118,16 @@ class Session(asyncio.Protocol):
         self.sent = number + 1
         self._pending.append(due_s)
         self._transport.write(self._voice.chunk(number))
+        if self.sent == self._until:
+            self.end()
+            self.ended_s = now_s
 
-    def start(self) -> None:
-        """Open the audio stream."""
+    def start(self, chunks: int | None = None) -> None:
+        """Open an audio stream; it is to be so long, or has no end."""
+        self._until = self.sent + chunks if chunks else None
+        self.ended_s = None
+        self.first_audio_s = float("inf")
+        self.last_audio_s = float("-inf")
         config = StreamConfig(
             sample_rate=self._voice.rate_hz, format=self._voice.audio_format, language=self._target.language
         )
@@ -125,18 +145,8 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     @property
-    def waiting(self) -> int:
-        """How many chunks are not answered."""
-        return len(self._pending)
-
-    @property
     def is_lost(self) -> bool:
         return self.gone.done()
-
-    def forget(self) -> None:
-        """Wait no more for answers to what was sent up to now, where they are told apart by number."""
-        self._first += len(self._pending)
-        self._pending.clear()
 
     def _say(self, message: Struct) -> None:
         self._write(TEXT, messages.encode(message))
@@ -201,9 +211,13 @@ class Session(asyncio.Protocol):
             self._refuse("What answers does not speak antiphon.v1; leave --extended out.")
             return b""
         self._opening = None
+        # Answers are taken as they come: what they would wait for is this client's loudspeaker.
+        hello: dict[str, object] = {"type": "client_hello", "playbackBufferMs": 30_000}
         if self._target.as_binary:
-            self._write(TEXT, b'{"type":"client_hello","binaryAudio":true}')
-        self._say(Auth(timestamp=_now_ms(), token=self._target.token))
+            hello["binaryAudio"] = True
+        if self._target.extended:
+            self._write(TEXT, msgspec.json.encode(hello))
+        self._say(Auth(timestamp=_now_ms(), token=self._token))
         return rest
 
     def _take(self, frame: Frame) -> None:
@@ -237,6 +251,8 @@ class Session(asyncio.Protocol):
                 self._acknowledged(int(_field(_SEQUENCE, data, begin, end, b"0")))
             case b"recognition_result":
                 self._tally.heard()
+                if _FINAL.search(data, begin, end):
+                    self.last_final_s = time.perf_counter()
             case b"auth_success":
                 if not self.ready.done():
                     self.ready.set_result(None)
@@ -266,8 +282,10 @@ class Session(asyncio.Protocol):
 
     def _heard(self, size: int) -> None:
         """Take so much audio: every `answer_bytes` of it answer the next chunk."""
-        self._tally.heard()
         if self._answers != "audio":
+            self._tally.heard()
+            self.last_audio_s = time.perf_counter()
+            self.first_audio_s = min(self.first_audio_s, self.last_audio_s)
             return
         self._came += size
         while self._came >= self._target.answer_bytes:

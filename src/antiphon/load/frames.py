@@ -110,7 +110,9 @@ class FrameReader:
             if size > MAX_FRAME_BYTES:
                 raise FrameError(f"The server sent a frame of {size} bytes.")
             if not first & _FINAL or not first & 0x0F:
-                raise FrameError("The server sent a message in pieces, which this client does not put together.")
+                raise FrameError(
+                    "The server sent a message in pieces, which this client does not put together."
+                )
             stop = begin + size
             if stop > end:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -20,11 +21,16 @@ AT_A_TIME: Final = 32
 GRACE_S: Final = 1.0
 """How long answers to a window's chunks are waited for after its end."""
 
+PROGRESS_S: Final = 0.25
+HEAD_START_S: Final = 0.5
+"""How long after the start of its stream a session begins to speak."""
+
 _LEAST_TICK_S: Final = 0.001
 """The event loop's clock is no finer."""
 _LEAVE_S: Final = 3.0
 
-Progress = Callable[[str], None]
+Progress = Callable[[float], None]
+"""Is told how many sessions are open, or how many seconds of a measurement are over."""
 
 
 class Generator:
@@ -53,7 +59,14 @@ class Generator:
         """How many there are, lost ones too."""
         return len(self._sessions)
 
-    async def resize(self, sessions: int, *, speaking: bool = True, a_second: float = float("inf")) -> None:
+    async def resize(
+        self,
+        sessions: int,
+        *,
+        speaking: bool = True,
+        a_second: float = float("inf"),
+        progress: Progress | None = None,
+    ) -> None:
         """Open or close sessions until there are so many, at most `a_second` of them in a second.
 
         Raises:
@@ -63,32 +76,40 @@ class Generator:
             await self._close(self._sessions[sessions:])
             del self._sessions[sessions:]
         begin_s = time.perf_counter()
-        count = 0
+        fresh: list[Session] = []
         while len(self._sessions) < sessions:
             opening = [self._open() for _ in range(min(AT_A_TIME, sessions - len(self._sessions)))]
             # Gathered, not grouped: one sentence is to come out of it, and none of it is left behind.
             opened = await asyncio.gather(*opening, return_exceptions=True)
             found = [session for session in opened if isinstance(session, Session)]
             self._sessions += found
-            for session in found:
-                if speaking:
-                    session.start()
-                    self._wheel.add(session)
             for failure in opened:
                 if isinstance(failure, BaseException):
                     raise failure
-            count += len(opening)
-            await asyncio.sleep(max(0.0, begin_s + count / a_second - time.perf_counter()))
-        if speaking:
-            self.resume()
+            if speaking:
+                for session in found:
+                    session.start()
+            fresh += found
+            if progress:
+                progress(len(fresh))
+            await asyncio.sleep(max(0.0, begin_s + len(fresh) / a_second - time.perf_counter()))
+        if speaking and fresh:
+            await self._let_speak(fresh)
 
-    def speak(self) -> None:
-        """Let the sessions speak that do not yet."""
+    async def speak(self, chunks: int | None = None) -> list[Session]:
+        """Let the sessions speak that do not yet, so many chunks or without end; return them."""
         speaking = set(self._wheel)
-        for session in self._sessions:
-            if session not in speaking:
-                session.start()
-                self._wheel.add(session)
+        silent = [session for session in self._sessions if session not in speaking]
+        for session in silent:
+            session.start(chunks)
+        await self._let_speak(silent)
+        return silent
+
+    async def _let_speak(self, sessions: list[Session]) -> None:
+        # By then the model's side is open: what was said before would wait, and be answered all at once.
+        await asyncio.sleep(HEAD_START_S)
+        for session in sessions:
+            self._wheel.add(session)
         self.resume()
 
     def resume(self) -> None:
@@ -103,13 +124,18 @@ class Generator:
             self._timer.cancel()
             self._timer = None
 
-    async def measure(self, seconds: float, settle_s: float = 0.0) -> Measurement:
+    async def measure(
+        self, seconds: float, settle_s: float = 0.0, progress: Progress | None = None
+    ) -> Measurement:
         """Return what came of the chunks that were due in so many seconds from now, or from a while later on."""
         begin_s = time.perf_counter() + settle_s
         self.tally.open(len(self._sessions), begin_s, begin_s + seconds)
         await asyncio.sleep(settle_s)
         cpu_s = time.process_time()
-        await asyncio.sleep(begin_s + seconds - time.perf_counter())
+        while (left_s := begin_s + seconds - time.perf_counter()) > 0:
+            await asyncio.sleep(left_s if progress is None else min(left_s, PROGRESS_S))
+            if progress:
+                progress(min(seconds, time.perf_counter() - begin_s))
         cpu_s = time.process_time() - cpu_s
         deadline_s = time.perf_counter() + GRACE_S
         while self.tally.outstanding and time.perf_counter() < deadline_s:
@@ -150,6 +176,11 @@ class Generator:
         except TimeoutError:
             session.leave()
             raise LoadError(f"A session was not open within {target.timeout_s:g} seconds.") from None
+        except ssl.SSLError as error:
+            why = getattr(error, "verify_message", None) or error.reason
+            raise LoadError(f"{target.url} cannot be reached securely: {why}.") from None
+        except ConnectionRefusedError:
+            raise LoadError(f"Nothing listens at {target.url}; is the gateway running?") from None
         except OSError as error:
             raise LoadError(f"{target.url} cannot be reached: {error.strerror or error}.") from None
         except LoadError:

@@ -34,7 +34,8 @@ svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; 
 .line { fill: none; stroke-width: 2; }
 """
 _STYLE_COLORS: Final = "".join(
-    f".s{n} {{ stroke: var(--c{n}); }} .f{n}, svg text.f{n} {{ fill: var(--c{n}); }}\n" for n in range(_COLORS)
+    f".s{n} {{ stroke: var(--c{n}); }} .f{n}, svg text.f{n} {{ fill: var(--c{n}); }}\n"
+    for n in range(_COLORS)
 )
 
 
@@ -101,7 +102,9 @@ def chart(series: Sequence[Series], axes: Axes) -> str:
     x = _Scale([point[0] for point in points], _LEFT, right, log=axes.log_x)
     ys = [point[1] for point in points] + ([axes.mark_y] if axes.mark_y is not None else [])
     y = _Scale(ys, bottom, _TOP, log=axes.log_y)
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(axes.y)} against {escape(axes.x)}">']
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(axes.y)} against {escape(axes.x)}">'
+    ]
     for tick in y.ticks():
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')

@@ -1,4 +1,4 @@
-"""What all sessions say: frames that are built once and sent by each. Pure."""
+"""What all sessions say: frames that are built once and sent by each."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ class Voice:
         self._encoder = FlacEncoder(rate_hz, samples) if audio_format == "FLAC" else None
         self._encoded: list[bytes] = []
         self._frames: dict[int, bytes] = {}
+
+    @property
+    def count(self) -> int:
+        """How many chunks the recording has."""
+        return len(self._pieces)
 
     def chunk(self, number: int) -> bytes:
         """Return the frame of a chunk; `number` is its sequence."""
