@@ -101,7 +101,8 @@ class Bench:
             if "cpu" in args.only:
                 cost = await measuring.cost(load, running, args.sessions, args.seconds)
                 say(
-                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); {tables.told(cost.measured)}"
+                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); "
+                    f"{tables.told(cost.measured)}"
                 )
                 if cost.measured.answered_share >= 0.995:
                     results.add(system.name, number, cpu_us=cost.system_us)

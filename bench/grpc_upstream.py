@@ -210,10 +210,10 @@ class GrpcUpstream(asyncio.Protocol):
             self._call()
 
     def _call(self) -> None:
-        """Take a call whose headers are whole; what is not the conversation is answered with UNIMPLEMENTED."""
+        """Take a call whose headers are whole; all but the conversation is UNIMPLEMENTED."""
         assert self._block
         (stream, block), self._block = self._block, None
-        headers = dict(self._decoder.decode(block))
+        headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
         if headers.get(":path") == METHOD:
             self._calls[stream] = _Call(stream, self._first_window)
             self._headers(stream, _OK)

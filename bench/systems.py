@@ -185,7 +185,7 @@ async def fastapi(place: Place) -> AsyncIterator[Running]:
     """Run the bridge of FastAPI and grpc.aio."""
     await _needs(place.python, "fastapi", "uvicorn", "uvloop", "httptools", "websockets", "grpc", "google.ai")
     bridge = HERE / "baselines" / "fastapi_bridge.py"
-    command = [place.python, bridge, f"127.0.0.1:{place.ports.grpc}"]
+    command: list[str | Path] = [place.python, bridge, f"127.0.0.1:{place.ports.grpc}"]
     async with _bridge(command, place, "The FastAPI bridge") as running:
         yield running
 
@@ -199,7 +199,7 @@ async def node(place: Place) -> AsyncIterator[Running]:
         raise LeftOut("There is no Node on this machine.")
     if not (folder / "node_modules").exists():
         raise LeftOut("The Node bridge is not installed: npm ci --prefix bench/baselines/node")
-    command = [found, folder / "bridge.js", f"127.0.0.1:{place.ports.grpc}"]
+    command: list[str | Path] = [found, folder / "bridge.js", f"127.0.0.1:{place.ports.grpc}"]
     async with _bridge(command, place, "The Node bridge") as running:
         yield running
 
@@ -321,7 +321,7 @@ SYSTEMS: Final = {
         System("antiphon-20ms", antiphon, chunk_ms=20),
     )
 }
-"""All there are. The first five are those that are compared by default; the others are Antiphon with itself."""
+"""All there are. The first five are compared by default; the others are Antiphon with itself."""
 DEFAULT: Final = ("antiphon", "antiphon-v1", "fastapi", "node", "haproxy")
 DIRECT: Final = System("direct", direct)
 

@@ -1,4 +1,4 @@
-"""What was found, against the goals: ratios round by round, their medians, tables, a page. Pure but for printing."""
+"""What was found, against the goals: ratios round by round, their medians, tables, a page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Results(Struct):
 
 
 class Goal(Struct, frozen=True):
-    """What is to be reached: a metric's median, by another system's in the same round where `by` names one."""
+    """What is to be reached by a metric's median; `by` names whose value of that round it is divided by."""
 
     metric: str
     limit: float

@@ -1,4 +1,4 @@
-"""An upstream behind a TCP proxy: takes a client's messages over WebSocket and answers each chunk with one."""
+"""An upstream for a TCP proxy: takes a client's messages over WebSocket, answers each chunk with one."""
 
 from __future__ import annotations
 

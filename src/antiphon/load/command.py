@@ -35,11 +35,11 @@ SETTLE_S: Final = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `antiphon bench` takes."""
     parser.epilog = (
-        "By default every session says noise in the shape of speech, and what is measured is how long it takes "
-        "until a chunk is acknowledged (antiphon.v1 only). With --file a recording is said to its end, again "
-        "and again, and the times to the final transcript and to the first audio of the answer are measured. "
-        "A gateway allows a user 5 connections unless it is told otherwise: without --token, on the machine of "
-        "the gateway, each session is of a user of its own."
+        "By default every session says noise in the shape of speech, and what is measured is how long it "
+        "takes until a chunk is acknowledged (antiphon.v1 only). With --file a recording is said to its end, "
+        "again and again, and the times to the final transcript and to the first audio of the answer are "
+        "measured. A gateway allows a user 5 connections unless it is told otherwise: without --token, on "
+        "the machine of the gateway, each session is of a user of its own."
     )
     parser.add_argument(
         "url",
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, tokens: Sequence[str]) -> int:
-    """Load the gateway, and return the exit status: 0 nothing went wrong, 1 something did, 130 interrupted."""
+    """Load the gateway; return the exit status: 0 nothing went wrong, 1 something did, 130 interrupted."""
     try:
         return event_loop.run(bench(args, tokens))
     except (LoadError, RecordingError) as error:
@@ -158,8 +158,8 @@ def _target(args: argparse.Namespace, tokens: Sequence[str]) -> Target:
         raise LoadError(f"{args.url} is not the address of a gateway; one looks like ws://127.0.0.1:8080/ws.")
     if not tokens:
         raise LoadError(
-            "There is no token: give --token, set ANTIPHON_TOKEN or ANTIPHON_JWT_SECRET, or start a gateway on "
-            "this machine with `antiphon serve`."
+            "There is no token: give --token, set ANTIPHON_TOKEN or ANTIPHON_JWT_SECRET, or start a gateway "
+            "on this machine with `antiphon serve`."
         )
     if args.binary and args.base:
         raise LoadError("--binary is of antiphon.v1: leave --base out.")

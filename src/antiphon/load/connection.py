@@ -1,4 +1,4 @@
-"""One session of the load: a WebSocket by hand, since a library's would cost more than the gateway under it."""
+"""One session of the load: a WebSocket by hand, since a library's costs more than the gateway may."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from antiphon.load.frames import (
 from antiphon.load.schedule import offset_s
 from antiphon.load.speech import Voice
 from antiphon.load.tally import Tally
-from antiphon.messages import Auth, AudioStreamEnd, AudioStreamStart, StreamConfig
+from antiphon.messages import AudioStreamEnd, AudioStreamStart, Auth, StreamConfig
 
 Answers = Literal["number", "audio", "ack", "none"]
-"""What answers a chunk: a recognition_result whose transcript is its number, so much audio, or an audio_ack."""
+"""What answers a chunk: a recognition_result whose transcript is its number, audio, or an audio_ack."""
 
 SUBPROTOCOL: Final = "antiphon.v1"
 

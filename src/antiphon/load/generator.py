@@ -27,6 +27,7 @@ HEAD_START_S: Final = 0.5
 
 _LEAST_TICK_S: Final = 0.001
 """The event loop's clock is no finer."""
+_LOOK_S: Final = 0.02
 _LEAVE_S: Final = 3.0
 
 Progress = Callable[[float], None]
@@ -127,7 +128,7 @@ class Generator:
     async def measure(
         self, seconds: float, settle_s: float = 0.0, progress: Progress | None = None
     ) -> Measurement:
-        """Return what came of the chunks that were due in so many seconds from now, or from a while later on."""
+        """Return what came of the chunks that were due in so many seconds, from now or a while later on."""
         begin_s = time.perf_counter() + settle_s
         self.tally.open(len(self._sessions), begin_s, begin_s + seconds)
         await asyncio.sleep(settle_s)
@@ -137,9 +138,11 @@ class Generator:
             if progress:
                 progress(min(seconds, time.perf_counter() - begin_s))
         cpu_s = time.process_time() - cpu_s
-        deadline_s = time.perf_counter() + GRACE_S
-        while self.tally.outstanding and time.perf_counter() < deadline_s:
-            await asyncio.sleep(0.02)
+        if self._target.answers != "none":
+            for _ in range(round(GRACE_S / _LOOK_S)):
+                if not self.tally.outstanding:
+                    break
+                await asyncio.sleep(_LOOK_S)
         measured = self.tally.close()
         measured.cpu_s = cpu_s
         return measured
@@ -167,7 +170,7 @@ class Generator:
             async with asyncio.timeout(target.timeout_s):
                 await asyncio.get_running_loop().create_connection(
                     lambda: session,
-                    parts.hostname,
+                    parts.hostname or "",
                     parts.port or (443 if secure else 80),
                     ssl=target.tls if secure else None,
                     server_hostname=parts.hostname if secure else None,

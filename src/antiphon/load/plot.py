@@ -20,11 +20,14 @@ _COLORS: Final = 8
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c1f23; --faint: #d9dde2; --soft: #5b636d; --paper: #fff;
-  --c0: #1f6feb; --c1: #8250df; --c2: #cf222e; --c3: #1a7f37; --c4: #9a6700; --c5: #0a7ea4; --c6: #bf3989; --c7: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --faint: #343a42; --soft: #9aa4af; --paper: #14171b;
-  --c0: #6cb0ff; --c1: #c297ff; --c2: #ff7b72; --c3: #56d364; --c4: #e3b341; --c5: #5ad1e6; --c6: #ff9bce; --c7: #aab4bf; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; padding: 0 1rem;
-  max-width: 56rem; }
+  --c0: #1f6feb; --c1: #8250df; --c2: #cf222e; --c3: #1a7f37;
+  --c4: #9a6700; --c5: #0a7ea4; --c6: #bf3989; --c7: #57606a; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e6e9ed; --faint: #343a42; --soft: #9aa4af; --paper: #14171b;
+  --c0: #6cb0ff; --c1: #c297ff; --c2: #ff7b72; --c3: #56d364;
+  --c4: #e3b341; --c5: #5ad1e6; --c6: #ff9bce; --c7: #aab4bf; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 56rem;
+  margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--faint); }
@@ -103,7 +106,8 @@ def chart(series: Sequence[Series], axes: Axes) -> str:
     ys = [point[1] for point in points] + ([axes.mark_y] if axes.mark_y is not None else [])
     y = _Scale(ys, bottom, _TOP, log=axes.log_y)
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(axes.y)} against {escape(axes.x)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(axes.y)} against {escape(axes.x)}">'
     ]
     for tick in y.ticks():
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
@@ -117,7 +121,8 @@ def chart(series: Sequence[Series], axes: Axes) -> str:
     for index, each in enumerate(series):
         parts += _line(each, index % _COLORS, x, y)
         parts.append(
-            f'<text class="f{index % _COLORS}" x="{right + 12}" y="{_TOP + 14 + 18 * index}">{escape(each.name)}</text>'
+            f'<text class="f{index % _COLORS}" x="{right + 12}" y="{_TOP + 14 + 18 * index}">'
+            f"{escape(each.name)}</text>"
         )
     middle = (_LEFT + right) / 2
     parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(axes.x)}</text>')

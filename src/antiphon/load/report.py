@@ -105,7 +105,7 @@ def page(outcome: Outcome, machine: str) -> str:
 
 
 def _tail(histogram: Histogram) -> Sequence[tuple[float, float]]:
-    """Return the distribution against 1 / (1 - share), which on a logarithmic axis gives each nine its room."""
+    """Return the distribution against 1 / (1 - share): a logarithmic axis gives each nine its room."""
     points = [
         (1 / (1 - share), seconds * 1000) for share, seconds in histogram.curve() if 0.5 <= share <= 0.999_9
     ]

@@ -92,4 +92,4 @@ def noise(seconds: float = _NOISE_S, seed: int = 1) -> bytes:
     shaped = np.fft.irfft(spectrum / (1 + (hertz / 500) ** 2), count)
     syllables = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * np.arange(count) / RATE_HZ)
     loud = shaped / np.abs(shaped).max() * syllables * 12_000
-    return loud.astype("<i2").tobytes()
+    return bytes(loud.astype("<i2").tobytes())

@@ -69,9 +69,8 @@ def judge(measured: Measurement, limits: Limits) -> Verdict:
         return Verdict(
             None, f"The generator could not keep up: it was late by {own_s * 1000:.1f} ms itself (p99)."
         )
-    if count := measured.errors.total():
-        if count > limits.errors:
-            return Verdict(False, f"There were errors: {told(measured.errors)}.")
+    if measured.errors.total() > limits.errors:
+        return Verdict(False, f"There were errors: {told(measured.errors)}.")
     if measured.skipped > limits.skipped:
         return Verdict(False, f"{measured.skipped} answers never came.")
     if share < limits.answered_share:
