@@ -24,7 +24,7 @@ test: ## install what the tests need; run every test and check
 format: ## put the source in its form
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-bench: ## measure speech, latency and memory, and print tables
+bench: ## measure speech, latency, memory and capacity (beside other bridges), and print tables
 	@scripts/bench
 
 chaos: ## break nodes, networks, model and store, and see whether anything is lost (SHORT=1, SEED=N)

@@ -3,7 +3,8 @@
     python bench/baselines/fastapi_bridge.py TARGET
 
 Prints its port. No limits, no resumption, no tokens; but it has what makes such a bridge fast: uvloop,
-httptools, no compression, one HTTP/2 connection, raw protobuf classes (not proto-plus), a task for each direction, no log.
+httptools, no compression, one HTTP/2 connection, raw protobuf classes (not proto-plus), a task for
+each direction, no log.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Generator:
         # By then the model's side is open: what was said before would wait, and be answered all at once.
         await asyncio.sleep(HEAD_START_S)
         for session in sessions:
-            self._wheel.add(session)
+            self._wheel.add(session, time.perf_counter())
         self.resume()
 
     def resume(self) -> None:

@@ -6,7 +6,7 @@ spread however many sessions there are, so that one can be added without moving 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -40,8 +40,8 @@ class Wheel(Generic[T]):
         """When the turn that goes on has begun."""
         self._entries: list[T] = []
         self._next = 0
-        self._passed_s = begin_s
-        """All that was due before has been told of."""
+        self._passed_s = float("-inf")
+        """The offset within this turn up to which all has been told of."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,8 +49,9 @@ class Wheel(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._entries)
 
-    def add(self, entry: T) -> None:
+    def add(self, entry: T, now_s: float) -> None:
         """Let an entry be due from now on."""
+        self._passed_s = max(self._passed_s, now_s - self._turn_s)
         insort(self._entries, entry, key=lambda each: each.offset_s)
         self._find_next()
 
@@ -70,13 +71,13 @@ class Wheel(Generic[T]):
                     return
                 self._next = 0
                 self._turn_s += self._interval_s
-                self._passed_s = self._turn_s
+                self._passed_s = float("-inf")
             entry = self._entries[self._next]
             at_s = self._turn_s + entry.offset_s
             if at_s > now_s:
                 return
             self._next += 1
-            self._passed_s = at_s
+            self._passed_s = entry.offset_s
             yield entry, at_s
 
     def wait_s(self, now_s: float) -> float:
@@ -89,9 +90,8 @@ class Wheel(Generic[T]):
         """Let what was due before now never have been: the wheel stood still."""
         turns = max(0, int((now_s - self._turn_s) // self._interval_s))
         self._turn_s += turns * self._interval_s
-        self._passed_s = now_s
+        self._passed_s = now_s - self._turn_s
         self._find_next()
 
     def _find_next(self) -> None:
-        passed = self._passed_s - self._turn_s
-        self._next = bisect_left(self._entries, passed + 1e-9, key=lambda each: each.offset_s)
+        self._next = bisect_right(self._entries, self._passed_s, key=lambda each: each.offset_s)
