@@ -20,6 +20,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from antiphon import event_loop
 from antiphon.load import Answers, Generator, Limits, LoadError, Target, Voice
 from antiphon.load.speech import noise
@@ -101,7 +103,8 @@ class Bench:
             if "cpu" in args.only:
                 cost = await measuring.cost(load, running, args.sessions, args.seconds)
                 say(
-                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}); "
+                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}, "
+                    f"upstream {cost.upstream_us:.0f}); "
                     f"{tables.told(cost.measured)}"
                 )
                 if cost.measured.answered_share >= 0.995:
@@ -170,7 +173,7 @@ async def running(
                 tls=found.tls,
             )
             async with Generator(target, voice) as load:
-                yield found, load
+                yield replace(found, upstream=ports.process), load
 
 
 class _Progress:

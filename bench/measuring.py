@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from antiphon.load import Generator, Limits, LoadError, Measurement, judge
 from bench.search import Search
-from bench.systems import Running
+from bench.systems import Running, used_s
 
 SETTLE_S: Final = 2.0
 WARM_SESSIONS: Final = 20
@@ -24,10 +24,11 @@ Say = Callable[[str], None]
 
 
 class Cost(Struct, frozen=True):
-    """What a chunk costs, in microseconds of a processor: the system's, and the generator's own."""
+    """What a chunk costs, in microseconds of a processor: the system's, and what load and upstream cost."""
 
     system_us: float
     generator_us: float
+    upstream_us: float
     measured: Measurement
 
 
@@ -80,13 +81,18 @@ async def cost(load: Generator, running: Running, sessions: int, seconds: float)
     """Return what a chunk costs at so many sessions."""
     await load.resize(sessions, a_second=OPEN_A_SECOND)
     await asyncio.sleep(SETTLE_S)
+    upstream_s = used_s(running.upstream) if running.upstream else 0.0
     before_s, begin_s = running.cpu_s(), time.perf_counter()
     measured = await load.measure(seconds)
     # The load goes on while the last answers are waited for, and so does the cost.
     after_s, end_s = running.cpu_s(), time.perf_counter()
+    upstream_s = used_s(running.upstream) - upstream_s if running.upstream else 0.0
     chunks = max(1.0, measured.answered * (end_s - begin_s) / seconds)
     return Cost(
-        (after_s - before_s) / chunks * 1e6, measured.cpu_s / max(1, measured.answered) * 1e6, measured
+        (after_s - before_s) / chunks * 1e6,
+        measured.cpu_s / max(1, measured.answered) * 1e6,
+        upstream_s / chunks * 1e6,
+        measured,
     )
 
 

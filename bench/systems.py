@@ -57,18 +57,25 @@ class Running(Struct, frozen=True):
     token: str
     process: psutil.Process
     tls: ssl.SSLContext | None = None
+    upstream: psutil.Process | None = None
+    """Whom it is before, once that is known."""
 
     def tree(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
     def cpu_s(self) -> float:
         """Return what all its processes have used."""
-        times = [process.cpu_times() for process in self.tree()]
-        return sum(each.user + each.system for each in times)
+        return sum(map(used_s, self.tree()))
 
     def memory_bytes(self) -> int:
         """Return what all its processes hold, what they share with others by halves (PSS)."""
         return sum(process.memory_full_info().pss for process in self.tree())
+
+
+def used_s(process: psutil.Process) -> float:
+    """Return what a process has used of a processor."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 class Ports(Struct, frozen=True):
@@ -76,6 +83,7 @@ class Ports(Struct, frozen=True):
 
     grpc: int
     websocket: int
+    process: psutil.Process
 
 
 class LeftOut(Exception):  # noqa: N818 (reads as what happens)
@@ -148,7 +156,7 @@ async def upstreams(cores: Cores, answer: str, chunk_bytes: int, answer_bytes: i
     command += ["--chunk-bytes", str(chunk_bytes), "--answer-bytes", str(answer_bytes)]
     async with process(command, cores.ours, _with_path()) as running:
         found = await line_of(running, r"(\d+) (\d+)", "The upstream")
-        yield Ports(int(found[1]), int(found[2]))
+        yield Ports(int(found[1]), int(found[2]), psutil.Process(running.pid))
 
 
 @asynccontextmanager
