@@ -1,5 +1,6 @@
 // A bridge as a competent user would write it: ws, @grpc/grpc-js, @grpc/proto-loader. No limits, no resumption, no
-// tokens. It has what makes such a bridge fast: no compression, one HTTP/2 connection, no log.
+// tokens. It has what makes such a bridge fast: no compression, masks in C, one HTTP/2
+// connection, no log.
 //
 //     node bridge.js TARGET
 //
