@@ -7,11 +7,14 @@ long: what is on its way unconfirmed is then what travels, and no more than a th
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError
+from antiphon.live import Answered
 from antiphon.session.machine import Session
 
 PING_AFTER_S: Final = 0.35
@@ -29,28 +32,36 @@ PING_IDLE_S: Final = 8.0
 PING_TIMEOUT_S: Final = 6.0
 
 
-class Pinged(Protocol):
+class Asked(Protocol):
     """A `live.LiveStream`, as far as it is asked here."""
 
-    async def ping(self) -> None: ...
+    def ask(self, answered: Answered) -> None: ...
 
 
 class Arrivals:
-    """Asks after what a session has sent over a stream.
+    """Asks after what a session has sent over a stream. Made where an event loop runs, and closed in the end.
 
     `arrived` is called with the number up to which it has, and how many seconds it took to learn that.
     """
 
     def __init__(
-        self, stream: Pinged, session: Session, clock: Clock, arrived: Callable[[int, float], None]
+        self, stream: Asked, session: Session, clock: Clock, arrived: Callable[[int, float], None]
     ) -> None:
         self._stream = stream
         self._session = session
         self._clock = clock
         self._arrived = arrived
-        self._written = self._asked = session.given
-        self._sent = asyncio.Event()
-        self._room = asyncio.Semaphore(MAX_PINGS)
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._written = session.given
+        self._is_due = False
+        """Whether something was written that is to be asked after."""
+        self._pause_until = 0.0
+        self._timer = self._loop.call_later(PING_IDLE_S, self._ask)
+        self._open: dict[int, asyncio.TimerHandle] = {}
+        """Questions that wait for their answers, each with the end of its time."""
+        self._settling: deque[asyncio.TimerHandle] = deque(maxlen=MAX_PINGS)
+        self._count = 0
         self._trip_s = 0.0
 
     def wrote(self, number: int) -> None:
@@ -58,45 +69,57 @@ class Arrivals:
 
         Not before it has: a question that overtakes an item says nothing of it.
         """
+        if self._written == number:
+            return
         self._written = number
-        self._sent.set()
+        if not self._is_due:
+            self._is_due = True
+            self._ask_at(max(self._loop.time() + PING_GATHERS_S, self._pause_until))
 
-    async def run(self) -> None:
-        """Ask, until cancelled.
+    async def lost(self) -> None:
+        """Wait for a question that is not answered, which raises.
 
         Raises:
             GatewayError: UPSTREAM_LOST, when there is no answer in `PING_TIMEOUT_S`.
         """
-        async with asyncio.TaskGroup() as questions:
-            while True:
-                await self._until_sent()
-                await self._room.acquire()
-                self._asked = self._written
-                questions.create_task(self._ask(self._asked))
-                await asyncio.sleep(
-                    PING_LEAST_S if self._session.behind else max(PING_LEAST_S, PING_AFTER_S - self._trip_s)
-                )
+        await self._lost
 
-    async def _until_sent(self) -> None:
-        """Wait for something that was not asked after, or for so long that it is time to ask anyway."""
-        if self._asked == self._written:
-            self._sent.clear()
-            try:
-                async with asyncio.timeout(PING_IDLE_S):
-                    await self._sent.wait()
-            except TimeoutError:
-                return
-            await asyncio.sleep(PING_GATHERS_S)
+    def close(self) -> None:
+        """Ask no more, and tell of no more answers."""
+        self._lost.cancel()
+        self._timer.cancel()
+        for timer in (*self._open.values(), *self._settling):
+            timer.cancel()
 
-    async def _ask(self, number: int) -> None:
-        asked_at = self._clock()
-        try:
-            async with asyncio.timeout(PING_TIMEOUT_S):
-                await self._stream.ping()
-        except TimeoutError:
-            raise GatewayError(ErrorCode.UPSTREAM_LOST) from None
-        finally:
-            self._room.release()
+    def _ask_at(self, at: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._ask)
+
+    def _ask(self) -> None:
+        if self._lost.done() or len(self._open) >= MAX_PINGS:
+            return  # the next answer makes room for it
+        self._is_due = False
+        self._count += 1
+        self._open[self._count] = self._loop.call_later(PING_TIMEOUT_S, self._fail)
+        now = self._loop.time()
+        pause_s = PING_LEAST_S if self._session.behind else max(PING_LEAST_S, PING_AFTER_S - self._trip_s)
+        self._pause_until = now + pause_s
+        self._ask_at(self._pause_until + PING_IDLE_S)
+        self._stream.ask(partial(self._answered, self._count, self._written, self._clock()))
+
+    def _answered(self, question: int, number: int, asked_at: float, error: GatewayError | None) -> None:
+        timer = self._open.pop(question, None)
+        if timer is None or self._lost.done():
+            return
+        timer.cancel()
+        if error:
+            self._lost.set_exception(error)
+            return
         self._trip_s = trip_s = self._clock() - asked_at
-        await asyncio.sleep(SETTLE_S)
-        self._arrived(number, trip_s)
+        self._settling.append(self._loop.call_later(SETTLE_S, self._arrived, number, trip_s))
+        if self._is_due:
+            self._ask_at(max(self._loop.time(), self._pause_until))
+
+    def _fail(self) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(GatewayError(ErrorCode.UPSTREAM_LOST))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import closing
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -546,12 +547,12 @@ class Bridge:
             await asyncio.wait([last])
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-                arrivals = Arrivals(stream, self.session, self._clock, self._arrived)
-                self._giver = self._make_giver(stream, arrivals)
-                tasks.create_task(self._giver.run())
-                tasks.create_task(arrivals.run())
-                self._perform(self.session.opened(self._clock(), stream.upstream))
-                await stream.listen(self._hear, self._is_full, self._until_room)
+                with closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals:
+                    self._giver = self._make_giver(stream, arrivals)
+                    tasks.create_task(self._giver.run())
+                    tasks.create_task(arrivals.lost())
+                    self._perform(self.session.opened(self._clock(), stream.upstream))
+                    await stream.listen(self._hear, self._is_full, self._until_room)
                 raise GatewayError(ErrorCode.UPSTREAM_LOST)  # noqa: TRY301 (as if the stream had said so)
         except* GatewayError as group:
             error = first_of(group)  # the reader and the writer of a broken stream raise alike
@@ -563,7 +564,7 @@ class Bridge:
             self._giver = None
 
     def _arrived(self, number: int, trip_s: float) -> None:
-        self._perform(self.session.arrived(number, self._clock(), trip_s))
+        self._perform(self.session.arrived(number, self._clock(), trip_s), hot=True)
 
     def _make_giver(self, stream: LiveStream, arrivals: Arrivals) -> Giver:
         return Giver(

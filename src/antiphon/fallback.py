@@ -17,7 +17,18 @@ from msgspec.structs import replace
 
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.live import Connect, Full, LiveEvent, LiveInput, LiveStream, Room, Setup, Take, Upstream
+from antiphon.live import (
+    Answered,
+    Connect,
+    Full,
+    LiveEvent,
+    LiveInput,
+    LiveStream,
+    Room,
+    Setup,
+    Take,
+    Upstream,
+)
 
 PROBE_AFTER_S: Final = (2.0, 4.0, 8.0, 15.0, 30.0)
 """How long after the last failure the model is tried again; the last again and again."""
@@ -115,8 +126,8 @@ class _Marked:
     async def drain(self) -> None:
         await self._stream.drain()
 
-    async def ping(self) -> None:
-        await self._stream.ping()
+    def ask(self, answered: Answered) -> None:
+        self._stream.ask(answered)
 
     async def listen(self, take: Take, full: Full, room: Room) -> None:
         await self._stream.listen(lambda event: take(self._marked(event)), full, room)

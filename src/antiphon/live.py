@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from antiphon.errors import GatewayError
+
 INPUT_RATE_HZ = 16_000
 
 
@@ -219,6 +221,9 @@ Room = Callable[[], Awaitable[None]]
 """Returns when it does again."""
 
 
+Answered = Callable[[GatewayError | None], None]
+
+
 class LiveStream(Protocol):
     """One open conversation with the model.
 
@@ -239,11 +244,11 @@ class LiveStream(Protocol):
         more is read until `room()` returns.
         """
 
-    async def ping(self) -> None:
-        """Return once the other end has answered something that was asked after all that was sent.
+    def ask(self, answered: Answered) -> None:
+        """Have `answered` called, later, once the other end has answered something that was asked after all
+        that was written. So that has arrived at the model's machine; whether the model has it is not told.
 
-        So that has arrived at the model's machine; whether the model has it is not told. Not cancelling it
-        is no duty; a caller bounds how long it may take.
+        It is called with UPSTREAM_LOST where no answer comes; perhaps never once the conversation is over.
         """
 
 

@@ -21,9 +21,7 @@ PCM = noise(0.5)
 
 @asynccontextmanager
 async def upstream(answer: bytes | None = None) -> AsyncIterator[str]:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: WebSocketUpstream(answer), "127.0.0.1", 0
-    )
+    server = await asyncio.get_running_loop().create_server(lambda: WebSocketUpstream(answer), "127.0.0.1", 0)
     async with server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
 

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from antiphon.live import Answered
+
 METHOD: Final = "/google.ai.generativelanguage.v1beta.GenerativeService/BidiGenerateContent"
 HEALTH_METHOD: Final = "/grpc.health.v1.Health/Check"
 
@@ -36,12 +38,8 @@ class Call(Protocol):
         Where `take` returns False nothing more is handed over until `room()` returns.
         """
 
-    async def ping(self) -> None:
-        """Return once the other end has answered something that was asked after all that was written.
-
-        Raises:
-            GatewayError: UPSTREAM_LOST, it does not answer.
-        """
+    def ask(self, answered: Answered) -> None:
+        """See `live.LiveStream.ask`."""
 
     def distrust(self) -> None:
         """Note that the server did not answer a set-up in time: it may allow fewer calls a connection."""

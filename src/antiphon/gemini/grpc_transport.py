@@ -22,7 +22,7 @@ from antiphon.gemini.upstream import (
     Opening,
     Upstream,
 )
-from antiphon.live import Full, LiveEvent, LiveInput, Room, Take
+from antiphon.live import Answered, Full, LiveEvent, LiveInput, Room, Take
 from antiphon.rpc import RpcError, Status
 
 _log = logging.getLogger(__name__)
@@ -131,8 +131,8 @@ class _Stream(ModelStream):
         with _gateway_errors():
             await self._call.listen(taken, room)
 
-    async def ping(self) -> None:
-        await self._call.ping()
+    def ask(self, answered: Answered) -> None:
+        self._call.ask(answered)
 
     async def _message(self) -> Any:
         with _gateway_errors():

@@ -16,8 +16,9 @@ import grpc
 import grpc.aio
 
 from antiphon.gemini.calls import HEALTH_METHOD, METHOD
-from antiphon.gemini.probe import Probe, seen
+from antiphon.gemini.probe import Probe
 from antiphon.gemini.upstream import MAX_MESSAGE_BYTES, Upstream, google_credentials
+from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 _CHANNEL_OPTIONS: Final = (
@@ -153,8 +154,8 @@ class _Call:
             if not take(await self.read()):
                 await room()
 
-    async def ping(self) -> None:
-        await self._slot.probe.ask()
+    def ask(self, answered: Answered) -> None:
+        self._slot.probe.ask(answered)
 
     def distrust(self) -> None:
         self._slot.seal()
@@ -183,7 +184,7 @@ class _Call:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(seen)  # nobody waits for it any more, and we may be cancelled once more
+            task.add_done_callback(_seen)  # nobody waits for it any more, and we may be cancelled once more
             if not task.done():
                 self._call.cancel()
                 await asyncio.wait([task])
@@ -196,6 +197,12 @@ class _Call:
                 return await asyncio.shield(self._status)
         except TimeoutError:
             return RpcError(Status.UNAVAILABLE, "The call failed and did not say with what.")
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Take note of how it ended: whoever asked may no longer be there."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _check(method: Callable[..., Any], timeout_s: float) -> None:

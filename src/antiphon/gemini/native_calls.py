@@ -17,6 +17,7 @@ from antiphon import rpc
 from antiphon.gemini.calls import HEALTH_METHOD, METHOD
 from antiphon.gemini.probe import Probe
 from antiphon.gemini.upstream import MAX_MESSAGE_BYTES, Upstream, google_credentials
+from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 _SPARE: Final = 1
@@ -114,8 +115,8 @@ class _Call:
 
         await self._call.listen(heard_and_taken, room)
 
-    async def ping(self) -> None:
-        await self._probe.ask()
+    def ask(self, answered: Answered) -> None:
+        self._probe.ask(answered)
 
     def distrust(self) -> None:
         """Nothing: how many calls the server allows is known."""
@@ -146,10 +147,14 @@ class _Login:
 
 
 async def _check(connection: rpc.Connection, turn: asyncio.Lock, timeout_s: float) -> None:
-    """Ask by the one call that there is always room for; who asks meanwhile waits for its end."""
+    """Ask. The last call that there is room for is kept for one at a time, so that there always is one."""
     try:
-        async with asyncio.timeout(timeout_s), turn:
-            await _ask(connection)
+        async with asyncio.timeout(timeout_s):
+            if connection.room > _SPARE:
+                await _ask(connection)
+                return
+            async with turn:
+                await _ask(connection)
     except TimeoutError as error:
         raise RpcError(Status.DEADLINE_EXCEEDED, "The health check was not answered.") from error
 

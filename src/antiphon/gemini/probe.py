@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from antiphon.errors import ErrorCode, GatewayError
+from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 TIMEOUT_S: Final = 5.0
@@ -27,19 +28,14 @@ Check = Callable[[float], Awaitable[object]]
 """Ask the other end how it is, for so many seconds at most. Raises `RpcError`."""
 
 
-def seen(task: asyncio.Task[Any]) -> None:
-    """Take note of how it ended: whoever asked may no longer be there."""
-    if not task.cancelled():
-        task.exception()
-
-
 class Probe:
     """Asks for all conversations of a connection. Made where an event loop runs."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
-        self._next: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
+        self._waiting: list[Answered] = []
+        """Who waits for the next question to be asked."""
         self._asked_at = self._heard_at = float("-inf")
         self._answers: bool | None = None
         """Whether the other end ever has; None until that is known."""
@@ -56,22 +52,20 @@ class Probe:
         """Find out anew whether questions get through."""
         self._answers = None
 
-    async def ask(self) -> None:
-        """Return once the other end has answered what was asked after this call.
+    def ask(self, answered: Answered) -> None:
+        """Call `answered` once the other end has answered what was asked after this call.
 
-        Raises:
-            GatewayError: UPSTREAM_LOST, when it does not answer in `TIMEOUT_S` although it has before, and
-                says nothing else either.
+        With UPSTREAM_LOST, when it does not answer in `TIMEOUT_S` although it has before, and says nothing
+        else either.
         """
-        if self._next is None:
-            self._next = asyncio.create_task(self._ask_soon())
-            self._asking.add(self._next)
-            self._next.add_done_callback(seen)
-            self._next.add_done_callback(self._asking.discard)
-        await asyncio.shield(self._next)
+        self._waiting.append(answered)
+        if len(self._waiting) == 1:
+            task = asyncio.get_running_loop().create_task(self._ask_soon())
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
 
     async def aclose(self) -> None:
-        """Ask no more."""
+        """Ask no more; who waits for an answer is told nothing."""
         asking = list(self._asking)
         for task in asking:
             task.cancel()
@@ -83,10 +77,15 @@ class Probe:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._asked_at + LEAST_S - loop.time())
         self._asked_at = asked_at = loop.time()
-        self._next = None
+        waiting, self._waiting = self._waiting, []
+        error = await self._question(asked_at)
+        for answered in waiting:
+            answered(error)
+
+    async def _question(self, asked_at: float) -> GatewayError | None:
         if self._answers is False:
             await asyncio.sleep(UNANSWERED_S)
-            return
+            return None
         try:
             await self._check(TIMEOUT_S)
         except RpcError as error:
@@ -95,8 +94,11 @@ class Probe:
             elif error.status is Status.DEADLINE_EXCEEDED and self._heard_at >= asked_at:
                 self.distrust()  # it talks, but does not answer this: there may be no room for the question
             elif self._answers:
-                raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
+                lost = GatewayError(ErrorCode.UPSTREAM_LOST)
+                lost.__cause__ = error
+                return lost
             elif error.status is Status.DEADLINE_EXCEEDED:
                 self.distrust()
         else:
             self._answers = True
+        return None

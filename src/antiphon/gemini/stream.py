@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 from antiphon import live
-from antiphon.live import Full, LiveEvent, LiveInput, Room, Take
+from antiphon.live import Answered, Full, LiveEvent, LiveInput, Room, Take
 
 
 class ModelStream(ABC):
@@ -21,7 +21,7 @@ class ModelStream(ABC):
     async def drain(self) -> None: ...
 
     @abstractmethod
-    async def ping(self) -> None: ...
+    def ask(self, answered: Answered) -> None: ...
 
     @abstractmethod
     async def read(self) -> list[LiveEvent]:

@@ -29,7 +29,7 @@ from antiphon.gemini.profiles import Profile
 from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import Opening, Upstream, default_credentials, is_private
 from antiphon.gemini.websocket import SOCKET_OPTIONS, Socket, gateway_error, opened
-from antiphon.live import LiveEvent, LiveInput
+from antiphon.live import Answered, LiveEvent, LiveInput
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -99,6 +99,7 @@ class WebSocketTransport:
                 yield stream
             finally:
                 self.connections -= 1
+                await stream.aclose()
 
     async def _opened(self, opening: Opening, stack: AsyncExitStack) -> _Stream:
         if self._genai:
@@ -133,6 +134,7 @@ class _Stream(ModelStream):
         self._socket = socket
         self._profile = profile
         self._unwritten: Any | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     def write(self, item: LiveInput) -> bool:
         self._unwritten = codec.input_message(item, self._profile)
@@ -143,14 +145,29 @@ class _Stream(ModelStream):
         if message is not None:
             await self.send_message(message)
 
-    async def ping(self) -> None:
+    def ask(self, answered: Answered) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask(answered))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, answered: Answered) -> None:
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await (await self._socket.ping())
         except websockets.ConnectionClosed as error:
-            raise gateway_error(error) from error
-        except TimeoutError as error:
-            raise GatewayError(ErrorCode.UPSTREAM_LOST) from error
+            answered(gateway_error(error))
+        except TimeoutError:
+            answered(GatewayError(ErrorCode.UPSTREAM_LOST))
+        else:
+            answered(None)
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        asking = list(self._asking)
+        for task in asking:
+            task.cancel()
+        if asking:
+            await asyncio.wait(asking)
 
     async def read(self) -> list[LiveEvent]:
         return codec.events(await self.read_message())

@@ -21,7 +21,9 @@ class State(Enum):
     LIVE = auto()
     CLOSED = auto()
 
-    __hash__ = object.__hash__  # Enum's own is a function of Python's, and states are looked up for every chunk
+    __hash__ = (
+        object.__hash__
+    )  # Enum's own is a function of Python's, and states are looked up for every chunk
 
 
 _HELLO: Final[frozenset[type]] = frozenset({extension.ClientHello})
