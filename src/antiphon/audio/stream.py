@@ -177,7 +177,7 @@ class AudioStream:
         return stream
 
     def _is_whole(self, data: bytes) -> bool:
-        """Whether neither the data nor anything before it leaves a part of a sample, or anything else, behind."""
+        """Whether neither the data nor what was before it leaves something behind."""
         decoder = self._decoder
         return not (
             len(data) % 2 or self._regained or (isinstance(decoder, _Linear16Decoder) and decoder.half)

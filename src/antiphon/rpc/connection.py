@@ -183,7 +183,11 @@ class Connection(asyncio.Protocol):
             self._heard_at = asyncio.get_running_loop().time()
         try:
             for event in self._http2.receive(data):
-                self._take(event)
+                if type(event) is DataCame:  # as nearly all are
+                    if call := self._calls.get(event.stream):
+                        call.data(event.data, event.size, ends=event.ends)
+                else:
+                    self._take(event)
         except Http2Error as error:
             self._reads = False
             self._flush()
@@ -210,9 +214,6 @@ class Connection(asyncio.Protocol):
 
     def _take(self, event: Event) -> None:
         match event:
-            case DataCame(stream=number, data=data, size=size, ends=ends):
-                if call := self._calls.get(number):
-                    call.data(data, size, ends=ends)
             case HeadersCame(stream=number, headers=headers, ends=ends):
                 if call := self._calls.get(number):
                     call.headers(headers, ends=ends)

@@ -237,7 +237,11 @@ class Http2Client:
         """
         try:
             for frame in self._reader.feed(data):
-                yield from self._take_frame(frame)
+                if frame.kind == frames.DATA and self.has_settings and not self._block:
+                    if came := self._data(frame):
+                        yield came
+                else:
+                    yield from self._take_frame(frame)
         except Http2Error as error:
             self._out.append(frames.go_away(0, error.code, str(error).encode()))
             raise
@@ -249,8 +253,6 @@ class Http2Client:
         if not self.has_settings and kind != frames.SETTINGS:
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "The peer did not begin with SETTINGS.")
         match kind:
-            case frames.DATA:
-                yield from self._data(frame)
             case frames.HEADERS:
                 yield from self._begin_headers(frame)
             case frames.CONTINUATION:
@@ -295,7 +297,7 @@ class Http2Client:
 
     # ---- DATA
 
-    def _data(self, frame: Frame) -> Iterator[Event]:
+    def _data(self, frame: Frame) -> Event | None:
         self._known(frame)
         size = len(frame.payload)
         self._window -= size
@@ -314,16 +316,15 @@ class Http2Client:
             self._idle()
         stream = self._streams.get(frame.stream)
         if stream is None:
-            return  # it was reset, and this was on its way
+            return None  # it was reset, and this was on its way
         stream.window -= size
         if stream.window < 0:
-            yield self._refuse(
+            return self._refuse(
                 frame.stream, Http2Code.FLOW_CONTROL_ERROR, "More came than the window allows."
             )
-        else:
-            if ends:
-                self._close(frame.stream, stream)
-            yield DataCame(frame.stream, data, size, ends)
+        if ends:
+            self._close(frame.stream, stream)
+        return DataCame(frame.stream, data, size, ends)
 
     # ---- HEADERS
 

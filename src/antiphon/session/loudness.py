@@ -11,6 +11,6 @@ LOUD_RMS: Final = 330.0
 
 
 def is_loud(pcm: bytes) -> bool:
-    """Whether PCM16 is as loud as speech; every fourth sample is looked at."""
-    samples = np.frombuffer(pcm, "<i2")[::4].astype(np.float32)
+    """Whether PCM16 is as loud as speech; every eighth sample is looked at."""
+    samples = np.frombuffer(pcm, "<i2")[::8].astype(np.float32)
     return bool(len(samples)) and float(np.dot(samples, samples)) >= LOUD_RMS**2 * len(samples)

@@ -81,6 +81,7 @@ _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
 """Errors that end a session for good; after others that close the connection it can be resumed."""
+_TOLD: Final = frozenset({Send, SendBinary})
 _STANDING: Final = frozenset({State.READY, State.OPENING, State.LIVE})
 
 
@@ -878,16 +879,16 @@ class Session:
         effects: list[Effect] = []
         for outcome in outcomes:
             match outcome:
-                case AudioResponse():
-                    self._meter.audio_out_ms += outcome.duration
-                    self._clocks.active(now)
-                    effects += self._sound(outcome)
                 case extension.ServerExtension():
                     if isinstance(outcome, extension.ResponseStarted):
                         self._framed = self.binary
                     self._link.note(outcome)
                     if self.extended:
                         effects += self._send(outcome)
+                case AudioResponse():
+                    self._meter.audio_out_ms += outcome.duration
+                    self._clocks.active(now)
+                    effects += self._sound(outcome)
                 case messages.Message():
                     effects += self._send(outcome)
                 case Run() | Abort() | Open() | HangUp():
@@ -904,7 +905,7 @@ class Session:
                 effects += self._send(usage)
         if self._presence.outbox.wants_ping:
             effects += self._ping(now)
-        if any(isinstance(effect, Send | SendBinary) for effect in effects):
+        if effects and any(type(effect) in _TOLD for effect in effects):
             self._clocks.sent(now)
         return effects
 

@@ -287,10 +287,12 @@ class Uplink:
             self._weigh(entry, 1)
 
     def _weigh(self, entry: Item, sign: int) -> None:
-        self._cost += sign * _cost(entry.item)
-        self.results += sign * isinstance(entry.item, live.ToolResult)
-        if isinstance(entry.item, live.Audio):
-            self._audio_bytes += sign * len(entry.item.pcm)
+        item = entry.item
+        self._cost += sign * _cost(item)
+        if isinstance(item, live.Audio):
+            self._audio_bytes += sign * len(item.pcm)
+        elif isinstance(item, live.ToolResult):
+            self.results += sign
 
 
 def _enclosed(entries: list[Item]) -> list[Item]:
