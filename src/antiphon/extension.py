@@ -6,7 +6,7 @@ their own, never fields added to a base message. Fields that a client may leave 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -385,7 +385,7 @@ ServerMessage = (
 """What a client of `antiphon.v1` may be sent."""
 
 
-_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_client_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(messages.travelling(ClientMessage))
 _server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
 
@@ -397,8 +397,8 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
     """
     message = messages.decode_with(_client_decoder, data)
     match message:
-        case messages.AudioChunk(sequence=number):
-            messages.require_integer(number, "$.sequence")
+        case messages.EncodedChunk():
+            return messages.decoded_chunk(message)
         case AudioStreamStart(config=config):
             messages.require_integer(config.sample_rate, "$.config.sampleRate")
         case messages.Command(context=dict(context)):
@@ -409,7 +409,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
             messages.require_integer(received, "$.received")
         case _:
             pass
-    return message
+    return cast(ClientMessage, message)
 
 
 def decode_server(data: bytes | str) -> ServerMessage:

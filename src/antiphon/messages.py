@@ -7,9 +7,10 @@ snake_case. `timestamp` is milliseconds since the Unix epoch, every `duration` m
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, cast, get_args
 
 import msgspec
+import pybase64
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
@@ -136,7 +137,32 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
 ServerMessage = AuthSuccess | RecognitionResult | AudioResponse | Error
 
 
-_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+# ---- base64, which msgspec reads and writes byte by byte: 5 µs for 100 ms of audio where 1 will do
+
+
+class EncodedChunk(Message, tag="audio_chunk", frozen=True, kw_only=True):
+    """An `AudioChunk` as it travels."""
+
+    data: str
+    sequence: Annotated[Number, WHOLE]
+
+
+class _EncodedResponse(Message, tag="audio_response", frozen=True, kw_only=True):
+    """An `AudioResponse` as it travels."""
+
+    data: msgspec.Raw
+    format: str
+    duration: float
+    text: str
+    language: str
+
+
+def travelling(union: Any) -> Any:
+    """Return the type of the messages of a union as they travel."""
+    return Union[tuple(EncodedChunk if kind is AudioChunk else kind for kind in get_args(union))]  # noqa: UP007
+
+
+_client_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(travelling(ClientMessage))
 _server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 _encoder = msgspec.json.Encoder()
 _MAX_QUOTED = 200
@@ -145,6 +171,15 @@ _PATH = re.compile(r"^(?P<what>.*?) - at `(?P<path>\$[^`]*)`$", re.DOTALL)
 
 def encode(message: Struct) -> bytes:
     """Return a message of either side as UTF-8 JSON."""
+    if type(message) is AudioResponse:
+        message = _EncodedResponse(
+            timestamp=message.timestamp,
+            data=msgspec.Raw(b'"%b"' % pybase64.b64encode(message.data)),
+            format=message.format,
+            duration=message.duration,
+            text=message.text,
+            language=message.language,
+        )
     return _encoder.encode(message)
 
 
@@ -157,15 +192,30 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
     """
     message = decode_with(_client_decoder, data)
     match message:
-        case AudioChunk(sequence=number):
-            require_integer(number, "$.sequence")
+        case EncodedChunk():
+            return decoded_chunk(message)
         case AudioStreamStart(config=StreamConfig(sample_rate=number)):
             require_integer(number, "$.config.sampleRate")
         case Command(context=dict(context)):
             require_shallow(context, "context")
         case _:
             pass
-    return message
+    return cast(ClientMessage, message)
+
+
+def decoded_chunk(message: EncodedChunk) -> AudioChunk:
+    """Return the chunk that has travelled.
+
+    Raises:
+        GatewayError: PROTOCOL_BAD_MESSAGE, its data is no base64, or its sequence no whole number.
+    """
+    try:
+        data = pybase64.b64decode(message.data, validate=True)
+    except ValueError:
+        sentence = "Invalid base64 encoded string at $.data."
+        raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, sentence, path="$.data") from None
+    require_integer(message.sequence, "$.sequence")
+    return AudioChunk(timestamp=message.timestamp, data=data, sequence=message.sequence)
 
 
 def decode_with(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | str) -> T:
