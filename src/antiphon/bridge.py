@@ -26,7 +26,7 @@ from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.extension import Resume
 from antiphon.giving import Giver
 from antiphon.journal import Journal
-from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Said, Setup, Spoke
+from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Setup
 from antiphon.session.answer import Piece
 from antiphon.session.effects import (
     Abort,
@@ -59,8 +59,14 @@ PARTING_S: Final = 0.5
 _TIMER_SLACK_S: Final = 0.002
 """uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
-_HOT: Final = (Heard, Said, Spoke)
-"""Events that come many times a second."""
+_HOT: Final = frozenset({Heard})
+"""Events that come many times a second, and bring no deadline nearer than `_HOT_S`."""
+_HOT_S: Final = 1.0
+"""After what comes many times a second the deadline is not asked for where the timer is as near as this.
+
+Audio and transcripts make something due seconds later (an utterance without an end, a model that takes or
+says nothing); what they make due sooner is done within this time.
+"""
 
 Frame = bytes | bytearray | memoryview
 
@@ -169,6 +175,7 @@ class Bridge:
         self._giver: Giver | None = None
         self._over = False
         self._answer_room = asyncio.Event()
+        self._waits_for_room = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
@@ -431,16 +438,16 @@ class Bridge:
 
     def _regulate(self) -> None:
         """Read either side only while what it sends has somewhere to go."""
-        if not self.session.answer_full:
+        session = self.session
+        if self._waits_for_room and not session.answer_full:
             self._answer_room.set()
-        if self._connection is None:
+        full = session.client_full
+        if full is self._paused or self._connection is None:
             return
-        full = self.session.uplink_full or self.session.state is State.AUTHENTICATING or self.session.too_fast
-        if full and not self._paused:
-            self._paused = True
+        self._paused = full
+        if full:
             self._connection.pause()
-        elif self._paused and not full:
-            self._paused = False
+        else:
             self._connection.resume()
 
     def _give(self) -> None:
@@ -449,17 +456,24 @@ class Bridge:
 
     def _arm(self, *, hot: bool = False) -> None:
         """Keep a timer no later than the session's deadline; one that fires early does no harm."""
-        if hot and self._timer and self.session.near_deadline() >= self._timer_at:
-            return
+        now = self._clock()
+        if hot and not self.session.paced:
+            if self._timer and self._timer_at <= now + _HOT_S:
+                return
+            latest = now + _HOT_S
+        else:
+            latest = float("inf")
         deadline = self.session.deadline()
         if deadline is None:
             if self._timer:
                 self._timer.cancel()
                 self._timer = None
-        elif self._timer is None or deadline < self._timer_at:
+            return
+        deadline = min(deadline, latest)
+        if self._timer is None or deadline < self._timer_at:
             if self._timer:
                 self._timer.cancel()
-            delay = max(0.0, deadline - self._clock())
+            delay = max(0.0, deadline - now)
             self._timer = asyncio.get_running_loop().call_later(delay + _TIMER_SLACK_S, self._expire)
             self._timer_at = deadline
 
@@ -572,10 +586,13 @@ class Bridge:
             self.session,
             arrivals,
             self._clock,
-            certain=lambda: self._journal is None or self._journal.is_fresh(self),
+            certain=self._is_certain if self._journal else None,
             ascertain=self._ascertain,
             gave=self._gave,
         )
+
+    def _is_certain(self) -> bool:
+        return self._journal is None or self._journal.is_fresh(self)
 
     async def _ascertain(self) -> None:
         if self._journal:
@@ -586,15 +603,19 @@ class Bridge:
         self._arm()  # the model has so long to react to it
 
     def _hear(self, event: LiveEvent) -> None:
-        self._perform(self.session.upstream(event, self._clock()), hot=isinstance(event, _HOT))
+        self._perform(self.session.upstream(event, self._clock()), hot=type(event) in _HOT)
 
     def _is_full(self) -> bool:
         return self.session.answer_full
 
     async def _until_room(self) -> None:
-        while self.session.answer_full:
-            self._answer_room.clear()
-            await self._answer_room.wait()
+        self._waits_for_room = True
+        try:
+            while self.session.answer_full:
+                self._answer_room.clear()
+                await self._answer_room.wait()
+        finally:
+            self._waits_for_room = False
 
     async def _part(self) -> None:
         """Let the model hear the last words of a session that is closed."""

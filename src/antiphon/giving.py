@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from antiphon.arrivals import Arrivals
 from antiphon.clock import Clock
@@ -13,17 +12,11 @@ from antiphon.live import LiveStream
 from antiphon.session.machine import Session
 
 
-class Certainty(Protocol):
-    """Whether a session is still this node's."""
-
-    def __call__(self) -> bool: ...
-
-
 class Giver:
     """Gives a stream what its session has for the model.
 
-    Nothing is given of a session that another node may have taken over: `certain` tells, and where it does
-    not, `ascertain` finds out. `gave` is called when something was given other than within `give()`.
+    Nothing is given of a session that another node may have taken over: `certain` tells, where there are
+    others, and `ascertain` finds out. `gave` is called when something was given other than within `give()`.
     """
 
     def __init__(
@@ -33,7 +26,7 @@ class Giver:
         arrivals: Arrivals,
         clock: Clock,
         *,
-        certain: Certainty,
+        certain: Callable[[], bool] | None,
         ascertain: Callable[[], Awaitable[None]],
         gave: Callable[[], None],
     ) -> None:
@@ -56,7 +49,7 @@ class Giver:
         session = self._session
         try:
             while session.behind:
-                if not self._certain():
+                if self._certain and not self._certain():
                     break
                 item = session.next_input(self._clock())
                 if item is None:

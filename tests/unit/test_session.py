@@ -256,9 +256,9 @@ class TestAudio:
         session = ready()
         session.receive(start(), NOW)
         for second in range(11):
-            assert not session.uplink_full or second >= 10
+            assert not session.client_full or second >= 10
             session.receive(chunk(second, bytes(32_000)), NOW + second)
-        assert session.uplink_full
+        assert session.client_full
         assert session.deadline() == NOW + 10
         assert codes(session.expire(NOW + 10)) == ["UPSTREAM_SLOW"]
         assert session.state is State.CLOSED

@@ -648,17 +648,17 @@ class TestPace:
         session = listening(Limits(uplink_s=100, heartbeat_s=1e6))
         told = []
         for sequence in range(1, 21):
-            assert not session.too_fast
+            assert not session.client_full
             told += kinds(session.receive(chunk(sequence, bytes(32_000)), NOW))
         assert told.count("AUDIO_TOO_FAST") == 1
-        assert session.too_fast
+        assert session.client_full
         at = session.deadline()
         assert at is not None
         assert NOW + 5 < at < NOW + 5.5
         session.expire(at - 0.1)
-        assert session.too_fast
+        assert session.client_full
         session.expire(at)
-        assert not session.too_fast
+        assert not session.client_full
 
     def test_a_ping_is_not_held_up_by_it(self) -> None:
         session = listening()

@@ -198,7 +198,7 @@ class Session:
     def receive(self, message: messages.ClientMessage | extension.ClientMessage, now: float) -> list[Effect]:
         """Take a client's message."""
         state, kind = self.state, type(message)
-        if state is State.CLOSED or not self.attached:
+        if state is State.CLOSED or not self._presence.attached:
             return []
         if kind not in NOT_COUNTED:
             self._presence.received += 1
@@ -466,7 +466,7 @@ class Session:
 
         Nor is it where nobody could tell another node of it, neither a store nor the client.
         """
-        if self._is_unobserved:
+        if self.unsaved and self._is_unobserved:
             self._uplink.touch(now)
             return None
         self._uplink.is_careful = self.unsaved
@@ -545,19 +545,21 @@ class Session:
         return self._parting and not self._uplink.empty
 
     @property
-    def uplink_full(self) -> bool:
-        """Whether the client should not be read for now: the model takes its audio too slowly."""
-        return self._uplink.full
-
-    @property
-    def too_fast(self) -> bool:
-        """Whether the client should not be read for now: it sends much faster than real time."""
-        return self._paced
+    def client_full(self) -> bool:
+        """Whether the client should not be read for now: the model takes its audio too slowly, it sends much
+        faster than real time, or it is not known who it is.
+        """
+        return self._uplink.full or self._paced or self._stage is State.AUTHENTICATING
 
     @property
     def answer_full(self) -> bool:
         """Whether the model should not be read for now: its answer or its calls run too far ahead."""
-        return self._model.waiting_s >= self._limits.answer_s or self._uplink.results >= _MAX_RESULTS
+        return self._model.answer.waiting_s >= self._limits.answer_s or self._uplink.results >= _MAX_RESULTS
+
+    @property
+    def paced(self) -> bool:
+        """Whether the client is not read since it sends much faster than real time."""
+        return self._paced
 
     # ---- time
 
@@ -575,13 +577,6 @@ class Session:
             self._user.final_at,
             self._calls.deadline,
         )
-
-    def near_deadline(self) -> float:
-        """Return the earliest of the deadlines that audio, either way, and what is given to the model can
-        bring nearer; all others are only moved off by them. To be asked while the state has a deadline.
-        """
-        paced_until = self._pace.resume_at if self._paced else float("inf")
-        return min(self._link.deadline, self._model.deadline, self._user.final_at, paced_until)
 
     @property
     def _client_deadline(self) -> float:
@@ -787,7 +782,9 @@ class Session:
             if any(isinstance(item, GatewayError) for item in heard):
                 self._uplink.doubt()
             effects += self._listen(heard, now)
-        return effects if self.saved_elsewhere else effects + self.safe(self.mark(), now)
+        if self.saved_elsewhere or not self.extended:
+            return effects
+        return effects + self.safe(self.mark(), now)
 
     def _end(self, now: float) -> list[Effect]:
         effects = self._open(now) if self._microphone.open else []
@@ -897,7 +894,8 @@ class Session:
                     effects += self._fail(outcome, now)
                 case _:
                     self._timeline.skip(self._uplink.add(outcome, now))
-        effects += [Encode(piece) for piece in self._model.take_unencoded()]
+        if pieces := self._model.take_unencoded():
+            effects += [Encode(piece) for piece in pieces]
         if self._usage_due and not self._model.talking:
             self._usage_due = False
             usage = self._meter.take(now)
@@ -905,8 +903,10 @@ class Session:
                 effects += self._send(usage)
         if self._presence.outbox.wants_ping:
             effects += self._ping(now)
-        if effects and any(type(effect) in _TOLD for effect in effects):
-            self._clocks.sent(now)
+        for effect in effects:
+            if type(effect) in _TOLD:
+                self._clocks.sent(now)
+                break
         return effects
 
     def _send(self, message: messages.Message, *, passing: bool = False) -> list[Effect]:

@@ -112,10 +112,11 @@ class UserSide:
     def hear(self, event: live.Heard, now: float) -> list[ServerMessage]:
         """Take a piece of the transcription."""
         self._utterance.hear(event, now)
-        messages = self._infer(now, started=True) if self._utterance.transcript else []
+        said = bool(self._utterance.transcript)
+        messages = self._infer(now, started=True) if said else []
         if event.final or self._utterance.long:
             return messages + self.finish(now)
-        return messages + (self._results(now, final=False) if self._utterance.transcript else [])
+        return messages + (self._results(now, final=False) if said else [])
 
     def typed(self, text: str) -> None:
         """Let a command that is recognised next refer to what was typed."""
