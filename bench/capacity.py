@@ -53,7 +53,7 @@ async def main() -> int:
             tables.show(results)
             tried.append(results)
     if args.html:
-        tables.write_page(args.html, tried, machine.describe())
+        args.html.write_text(tables.page(tried, machine.describe()))
         print(f"\nThe plot is in {args.html}.")
     return 0 if all(tables.reached(results) for results in tried) else 1
 

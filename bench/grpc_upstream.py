@@ -79,6 +79,18 @@ class GrpcUpstream(asyncio.Protocol):
             + frames.window_update(0, _WINDOW - frames.WINDOW_BYTES)
         )
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    def close(self) -> None:
+        """End the connection, where there still is one."""
+        if self._transport:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data

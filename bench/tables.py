@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -166,8 +165,8 @@ def show(results: Results) -> None:
     print(flush=True)
 
 
-def write_page(file: Path, tried: Sequence[Results], machine: str) -> None:
-    """Write a page with the tables, and p99 against sessions of every system."""
+def page(tried: Sequence[Results], machine: str) -> str:
+    """Return a page with the tables, and p99 against sessions of every system."""
     parts = [plot.paragraph(machine)]
     for results in tried:
         parts.append(plot.heading(f"{results.mode}: p99 against sessions"))
@@ -184,4 +183,4 @@ def write_page(file: Path, tried: Sequence[Results], machine: str) -> None:
             parts.append(plot.chart(series, axes))
         parts.append(plot.table(measured_table(results)))
         parts.append(plot.table(goals_table(results)))
-    file.write_text(plot.page("Antiphon: what a core carries", parts))
+    return plot.page("Antiphon: what a core carries", parts)

@@ -34,6 +34,18 @@ class WebSocketUpstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    def close(self) -> None:
+        """End the connection, where there still is one."""
+        if self._transport:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+
     def data_received(self, data: bytes) -> None:
         assert self._transport
         if self._rest:

@@ -64,15 +64,15 @@ def judge(measured: Measurement, limits: Limits) -> Verdict:
     share = measured.answered_share
     if not measured.due:
         return Verdict(None, "Nothing was sent.")
+    if measured.errors.total() > limits.errors:
+        return Verdict(False, f"There were errors: {told(measured.errors)}.")
+    if measured.skipped > limits.skipped:
+        return Verdict(False, f"{measured.skipped} answers never came.")
     # What the system under test was too slow for is its own, however late the generator was.
     if own_s > limits.own_p99_s and p99_s - own_s <= limits.p99_s:
         return Verdict(
             None, f"The generator could not keep up: it was late by {own_s * 1000:.1f} ms itself (p99)."
         )
-    if measured.errors.total() > limits.errors:
-        return Verdict(False, f"There were errors: {told(measured.errors)}.")
-    if measured.skipped > limits.skipped:
-        return Verdict(False, f"{measured.skipped} answers never came.")
     if share < limits.answered_share:
         return Verdict(False, f"Only {share:.1%} of the chunks were answered.")
     if p99_s > limits.p99_s:

@@ -18,6 +18,8 @@ from antiphon.rpc.http2 import STREAM_WINDOW_BYTES, DataCame, Event, HeadersCame
 from bench import replies
 from bench.grpc_upstream import GrpcUpstream
 
+from .hosting import hosted
+
 
 class Wire(asyncio.Transport):
     """What the upstream writes to."""
@@ -164,12 +166,11 @@ def test_a_ping_is_answered() -> None:
 
 @asynccontextmanager
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: GrpcUpstream(3200, None), "127.0.0.1", 0)
-    async with server:
-        target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with grpc.aio.insecure_channel(target) as found:
-            yield found
+    async with (
+        hosted(lambda: GrpcUpstream(3200, None)) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as found,
+    ):
+        yield found
 
 
 async def test_before_grpc_aio() -> None:
