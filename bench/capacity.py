@@ -96,22 +96,21 @@ class Bench:
                 results.add(system.name, number, idle_kb=memory.idle_kb)
                 if memory.load_kb is None:
                     say(f"{memory.idle_kb:.1f} KB a session idle; it cannot carry so many at load")
-                    await load.resize(0)
+                    await measuring.recover(load)
                 else:
                     say(f"{memory.idle_kb:.1f} KB a session idle, {memory.load_kb:.1f} KB at load")
                     results.add(system.name, number, load_kb=memory.load_kb)
             if "cpu" in args.only:
                 cost = await measuring.cost(load, running, args.sessions, args.seconds)
-                say(
-                    f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}, "
-                    f"upstream {cost.upstream_us:.0f}); "
-                    f"{tables.told(cost.measured)}"
-                )
-                if cost.measured.answered_share >= 0.995:
+                if cost.measured.answered_share >= Limits().answered_share:
+                    say(
+                        f"{cost.system_us:.0f} µs a chunk (generator {cost.generator_us:.0f}, "
+                        f"upstream {cost.upstream_us:.0f}); {tables.told(cost.measured)}"
+                    )
                     results.add(system.name, number, cpu_us=cost.system_us)
                 else:
-                    say("it cannot carry so many sessions: no cost is counted")
-                    await load.resize(0)
+                    say(f"no cost: it cannot carry so many sessions; {tables.told(cost.measured)}")
+                    await measuring.recover(load)
             if "capacity" in args.only:
                 start = self._guesses.get(system.name, FIRST_GUESS)
                 found = await measuring.capacity(load, start, args.rung_s, Limits(), say)

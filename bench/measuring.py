@@ -96,6 +96,12 @@ async def cost(load: Generator, running: Running, sessions: int, seconds: float)
     )
 
 
+async def recover(load: Generator) -> None:
+    """Let a system be rid of what has queued up: it would weigh on what is measured next."""
+    await load.resize(0)
+    await asyncio.sleep(SETTLE_S)
+
+
 async def latency(load: Generator, sessions: int, seconds: float) -> Measurement:
     """Return what so many sessions see."""
     await load.resize(sessions, a_second=OPEN_A_SECOND)
@@ -120,9 +126,7 @@ async def capacity(load: Generator, start: int, seconds: float, limits: Limits, 
             break
         search.report(passed)
         if not passed:
-            # What is queued would weigh on the next one, too.
-            await load.resize(0)
-            await asyncio.sleep(1.0)
+            await recover(load)
     return Capacity(search.passed, rungs, bounded)
 
 

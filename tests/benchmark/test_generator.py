@@ -107,7 +107,12 @@ async def test_errors_are_counted_by_their_code() -> None:
 
 
 async def test_a_connection_that_is_lost() -> None:
-    async with gateway(lambda number: [1 // (number - 3) and result(str(number))]) as url:
+    def fail(number: int) -> list[str]:
+        if number == 3:
+            raise ValueError("it breaks")
+        return [result(str(number))]
+
+    async with gateway(fail) as url:
         found = await measured(Target(url, ("t",)), sessions=2)
     assert found.errors == {"closed with 1011": 2}
     assert found.answered < found.due

@@ -19,9 +19,7 @@ SECRET = "a secret of more than thirty-two bytes"
 
 @asynccontextmanager
 async def gateway(home: Path, **variables: str) -> AsyncIterator[Serving]:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: GrpcUpstream(3200, None), "127.0.0.1", 0
-    )
+    server = await asyncio.get_running_loop().create_server(lambda: GrpcUpstream(3200, None), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         upstream = f"grpc://127.0.0.1:{port}"
@@ -96,7 +94,10 @@ async def test_a_user_may_have_too_few_connections(tmp_path: Path) -> None:
         (["ws://127.0.0.1:1/ws", "--token", "t", "--base", "--binary"], "--binary is of antiphon.v1"),
         (["ws://127.0.0.1:1/ws", "--token", "t", "--base", "--answers", "ack"], "Acknowledgements are"),
         (["wss://127.0.0.1:1/ws", "--token", "t", "--ca", "no file"], "no file cannot be used: No such file"),
-        (["ws://127.0.0.1:1/ws", "--token", "t", "--file", "no file"], "no file cannot be read: No such file"),
+        (
+            ["ws://127.0.0.1:1/ws", "--token", "t", "--file", "no file"],
+            "no file cannot be read: No such file",
+        ),
     ],
 )
 async def test_what_cannot_be(tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from antiphon.load import Limits, Measurement, judge
 from antiphon.load.tally import Tally
 
 
-def window(tally: Tally, waits_ms: list[float | None], late_ms: float = 0.0) -> Measurement:
+def window(tally: Tally, waits_ms: Sequence[float | None], late_ms: float = 0.0) -> Measurement:
     """Chunks that are due one a millisecond from 100 on, and their answers."""
     tally.open(7, 100.0, 101.0)
     for number, wait_ms in enumerate(waits_ms):
