@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
 from msgspec.structs import replace
 
 from antiphon import event_loop
@@ -84,6 +85,8 @@ class Bench:
                     print(f"{name} is left out. {error}", flush=True)
                 except LoadError as error:
                     self._say(f"no result. {error}")
+                except psutil.Error:
+                    self._say("no result. Its process ended.")
                 gc.collect()
         return self._results
 

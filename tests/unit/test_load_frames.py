@@ -55,6 +55,10 @@ def test_frames_are_read_however_they_are_cut(payloads: list[bytes], size: int) 
 
 def test_long_frames() -> None:
     reader = FrameReader()
+    data = LibraryFrame(Opcode.TEXT, bytes(300)).serialize(mask=False)
+    assert list(reader.feed(data[:3])) == []
+    (frame,) = reader.feed(data[3:])
+    assert len(frame.payload) == 300
     data = LibraryFrame(Opcode.TEXT, bytes(70_000)).serialize(mask=False)
     assert list(reader.feed(data[:6])) == []
     (frame,) = reader.feed(data[6:] + LibraryFrame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=False)[:1])

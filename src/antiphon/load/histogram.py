@@ -54,15 +54,13 @@ class Histogram:
 
     def percentile(self, share: float) -> float:
         """Return the duration in seconds that this share (0 to 1) is not longer than; 0 of nothing."""
-        if not self.count:
-            return 0.0
         wanted = max(1, math.ceil(share * self.count))
         seen = 0
         for index, count in enumerate(self._counts):
             seen += count
             if seen >= wanted:
-                return min(_upper_s(index), self.most_s)
-        return self.most_s
+                break
+        return min(_upper_s(index), self.most_s)
 
     def curve(self) -> Iterator[tuple[float, float]]:
         """Yield (share, seconds) for each bucket that holds something: the whole distribution."""
