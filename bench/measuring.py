@@ -15,6 +15,8 @@ from bench.search import Search
 from bench.systems import Running, used_s
 
 SETTLE_S: Final = 2.0
+MOST_UNJUDGED: Final = 3
+"""So often in a row the generator may not keep up: a machine hiccups now and then."""
 WARM_SESSIONS: Final = 20
 """So many come and go before memory is measured, so that what is made once counts for no session."""
 OPEN_A_SECOND: Final = 250.0
@@ -113,6 +115,7 @@ async def capacity(load: Generator, start: int, seconds: float, limits: Limits, 
     search = Search(start)
     rungs = []
     bounded = True
+    unjudged = 0
     while (sessions := search.next) is not None:
         measured, why = await _try(load, sessions, seconds)
         verdict = judge(measured, limits) if measured else None
@@ -121,9 +124,12 @@ async def capacity(load: Generator, start: int, seconds: float, limits: Limits, 
         rungs.append(Rung(sessions, p99_ms, passed))
         say(f"{sessions} sessions: {verdict.why if verdict else why}")
         if passed is None:
-            bounded = False
-            search.stop()
-            break
+            unjudged += 1
+            if unjudged == MOST_UNJUDGED:
+                bounded = False
+                search.stop()
+            continue
+        unjudged = 0
         search.report(passed)
         if not passed:
             await recover(load)

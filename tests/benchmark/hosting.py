@@ -12,7 +12,7 @@ from bench.websocket_upstream import WebSocketUpstream
 
 @asynccontextmanager
 async def hosted(make: Callable[[], GrpcUpstream | WebSocketUpstream]) -> AsyncIterator[int]:
-    """Serve connections that `make` makes; yields the port. At the end they are closed: clients may not do that."""
+    """Serve connections that `make` makes; yields the port. They are closed at the end."""
     made: list[GrpcUpstream | WebSocketUpstream] = []
 
     def connected() -> GrpcUpstream | WebSocketUpstream:

@@ -56,8 +56,9 @@ def test_frames_are_read_however_they_are_cut(payloads: list[bytes], size: int) 
 def test_long_frames() -> None:
     reader = FrameReader()
     data = LibraryFrame(Opcode.TEXT, bytes(300)).serialize(mask=False)
-    assert list(reader.feed(data[:3])) == []
-    (frame,) = reader.feed(data[3:])
+    for begin, end in ((0, 3), (3, 4), (4, 200)):
+        assert list(reader.feed(data[begin:end])) == []
+    (frame,) = reader.feed(data[200:])
     assert len(frame.payload) == 300
     data = LibraryFrame(Opcode.TEXT, bytes(70_000)).serialize(mask=False)
     assert list(reader.feed(data[:6])) == []

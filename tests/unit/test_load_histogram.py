@@ -44,6 +44,15 @@ def test_merged_is_as_if_counted_by_one(some: list[float], others: list[float]) 
     assert first.mean_s == pytest.approx(one.mean_s)
 
 
+def test_merging() -> None:
+    first, second = Histogram(), Histogram()
+    first.add(0.001)
+    second.add(0.003)
+    first.merge(second)
+    assert (first.count, first.most_s, first.mean_s) == (2, 0.003, 0.002)
+    assert first.percentile(0.5) == pytest.approx(0.001, rel=0.011)
+
+
 def test_what_is_out_of_range_counts_at_its_ends() -> None:
     histogram = Histogram()
     histogram.add(0.0)

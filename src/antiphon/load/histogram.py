@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Final
 
 LEAST_S: Final = 1e-6
@@ -55,11 +56,8 @@ class Histogram:
     def percentile(self, share: float) -> float:
         """Return the duration in seconds that this share (0 to 1) is not longer than; 0 of nothing."""
         wanted = max(1, math.ceil(share * self.count))
-        seen = 0
-        for index, count in enumerate(self._counts):
-            seen += count
-            if seen >= wanted:
-                break
+        seen = accumulate(self._counts)
+        index = next((index for index, count in enumerate(seen) if count >= wanted), 0)
         return min(_upper_s(index), self.most_s)
 
     def curve(self) -> Iterator[tuple[float, float]]:
