@@ -118,8 +118,9 @@ class Bench:
                 start = self._guesses.get(system.name, FIRST_GUESS)
                 found = await measuring.capacity(load, start, args.rung_s, Limits(), say)
                 say(f"carries {'' if found.bounded else 'at least '}{found.sessions} sessions")
-                self._guesses[system.name] = max(4, round(found.sessions * 0.85))
-                results.add(system.name, number, sessions=found.sessions)
+                if found.sessions:
+                    self._guesses[system.name] = max(4, round(found.sessions * 0.85))
+                    results.add(system.name, number, sessions=found.sessions)
                 results.rungs.setdefault(system.name, []).extend(found.rungs)
                 if not found.bounded:
                     results.notes.add(
