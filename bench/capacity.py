@@ -85,7 +85,7 @@ class Bench:
                     print(f"{name} is left out. {error}", flush=True)
                 except LoadError as error:
                     self._say(f"no result. {error}")
-                except psutil.Error:
+                except (psutil.Error, FileNotFoundError, ProcessLookupError):
                     self._say("no result. Its process ended.")
                 gc.collect()
         return self._results
@@ -244,4 +244,7 @@ def _chosen(text: str, known: Collection[str], kind: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(event_loop.run(main()))
+    try:
+        sys.exit(event_loop.run(main()))
+    except KeyboardInterrupt:
+        sys.exit(130)

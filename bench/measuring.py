@@ -35,7 +35,7 @@ class Cost(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """What a session holds, in KB (1000 bytes) of PSS: when it only waits, and when it speaks."""
+    """What a session holds, in KB (1000 bytes) of anonymous memory: waiting, and speaking."""
 
     idle_kb: float
     load_kb: float | None
