@@ -137,11 +137,13 @@ async def capacity(load: Generator, start: int, seconds: float, limits: Limits, 
 
 
 async def _try(load: Generator, sessions: int, seconds: float) -> tuple[Measurement | None, str]:
+    # Opening sessions costs more than what they do then: what is left of it is not to count.
+    opened = max(0, sessions - load.sessions)
     try:
         await load.resize(sessions, a_second=OPEN_A_SECOND)
     except LoadError as error:
         return None, str(error)
-    return await load.measure(seconds, settle_s=1.0), ""
+    return await load.measure(seconds, settle_s=SETTLE_S + opened / OPEN_A_SECOND), ""
 
 
 class Watch:
