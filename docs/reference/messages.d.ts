@@ -495,6 +495,8 @@ export type ErrorCode =
   | "TOOL_RESULT_LATE"
   /** The call has its result already; this one is dropped. The connection stays open. */
   | "TOOL_RESULT_REPEATED"
+  /** The model has all the conversations that it can carry; try again later. Closes with 1013; trying again may help. */
+  | "UPSTREAM_BUSY"
   /** The model failed; reconnect. Closes with 1011; trying again may help. */
   | "UPSTREAM_INTERNAL"
   /** The connection to the model was lost; reconnect. Closes with 1011; trying again may help. */

@@ -84,6 +84,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     engine_brain_model: Annotated[
         str, Meta(description="the model of that chat API; empty: the first that it lists")
     ] = ""
+    engine_conversations: Annotated[
+        Count | None,
+        Meta(description="conversations the embedded engine carries at once; none: 8 a core"),
+    ] = None
     origins: Annotated[
         tuple[str, ...],
         Meta(description="origins of pages that may connect, besides the gateway's own; * for any"),

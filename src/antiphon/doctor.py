@@ -27,6 +27,7 @@ _REMEDIES = {
     ErrorCode.UPSTREAM_REFUSED: "The set-up was refused: check the key, the model and the voice.",
     ErrorCode.UPSTREAM_UNSUPPORTED: "This endpoint has no such model, or does not serve Live this way.",
     ErrorCode.UPSTREAM_QUOTA: "The quota is used up: wait, or ask for more.",
+    ErrorCode.UPSTREAM_BUSY: "The engine has all the conversations it can carry: wait, or use another machine.",
     ErrorCode.UPSTREAM_UNAVAILABLE: "The endpoint answers no set-up: check the address and the network.",
 }
 

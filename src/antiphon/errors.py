@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     TOOL_CALL_UNKNOWN = "TOOL_CALL_UNKNOWN"
     TOOL_RESULT_LATE = "TOOL_RESULT_LATE"
     TOOL_RESULT_REPEATED = "TOOL_RESULT_REPEATED"
+    UPSTREAM_BUSY = "UPSTREAM_BUSY"
     UPSTREAM_INTERNAL = "UPSTREAM_INTERNAL"
     UPSTREAM_LOST = "UPSTREAM_LOST"
     UPSTREAM_QUOTA = "UPSTREAM_QUOTA"
@@ -142,6 +143,9 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
         None, False, "The result came too late: the call was cancelled, or its deadline has passed."
     ),
     C.TOOL_RESULT_REPEATED: Disposition(None, False, "The call has its result already; this one is dropped."),
+    C.UPSTREAM_BUSY: Disposition(
+        1013, True, "The model has all the conversations that it can carry; try again later."
+    ),
     C.UPSTREAM_INTERNAL: Disposition(1011, True, "The model failed; reconnect."),
     C.UPSTREAM_LOST: Disposition(1011, True, "The connection to the model was lost; reconnect."),
     C.UPSTREAM_QUOTA: Disposition(4429, True, "The model's quota is used up; try again later."),

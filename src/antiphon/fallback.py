@@ -42,6 +42,7 @@ _UNREACHABLE: Final = frozenset(
         ErrorCode.UPSTREAM_LOST,
         ErrorCode.UPSTREAM_INTERNAL,
         ErrorCode.UPSTREAM_QUOTA,
+        ErrorCode.UPSTREAM_BUSY,
     }
 )
 

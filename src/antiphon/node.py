@@ -202,8 +202,10 @@ def _engine(config: Config) -> EngineProcess:
             base_url(config.engine_brain)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    brain = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
-    return EngineProcess(config.models_dir, brain)
+    arguments = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
+    if config.engine_conversations:
+        arguments.append(f"--max-conversations={config.engine_conversations}")
+    return EngineProcess(config.models_dir, arguments)
 
 
 def _development_secret(config: Config) -> str | None:

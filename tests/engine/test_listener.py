@@ -3,7 +3,7 @@ matter. Elsewhere a model that answers with the audio it was given shows what wa
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from threading import Event
 
@@ -196,13 +196,13 @@ class Echo:
         self.text = text
         self.given: list[tuple[bytes, int]] = []
 
-    def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+    def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
         self.given.append((pcm, beams))
         return Transcript(pcm.hex() if self.text is None else self.text, 0.5)
 
 
 class Deaf:
-    def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+    def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
         return NOTHING
 
 
@@ -369,7 +369,7 @@ async def test_closing_stops_everything(detector_model: DetectorModel) -> None:
     go_on = Event()
 
     class Slow:
-        def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+        def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
             stop.wait(10)
             go_on.set()
             return NOTHING
@@ -388,7 +388,7 @@ async def test_closing_stops_everything(detector_model: DetectorModel) -> None:
 
 async def test_an_error_of_the_model_surfaces_in_the_task_group(detector_model: DetectorModel) -> None:
     class Broken:
-        def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+        def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
             raise RuntimeError("no memory")
 
     async with Recognizer(Broken(), workers=1) as recognizer:

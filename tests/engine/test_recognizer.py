@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -157,7 +158,7 @@ class Slow:
         self.stopped: list[bytes] = []
         self.go_on = Event()
 
-    def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+    def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
         self.begun.append(pcm)
         while not self.go_on.wait(0.001):
             if stop.is_set():
@@ -172,17 +173,78 @@ async def begun(model: Slow, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_partials_are_left_out_when_busy() -> None:
+async def test_a_partial_waits_for_finals_and_hears_what_came_meanwhile() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        audio = b"stale"
+        finals = [tasks.create_task(recognizer.transcribe(b"final", final=True)) for _ in range(2)]
+        await begun(model, 1)
+        partial = tasks.create_task(recognizer.partial("me", lambda: audio))
+        await asyncio.sleep(0)
+        audio = b"newest"
+        model.go_on.set()
+        assert [await final for final in finals] == [Transcript("final 4", 0.5)] * 2
+        assert await partial == Transcript("newest 1", 0.5)
+    assert model.begun == [b"final", b"final", b"newest"]
+    assert (recognizer.counts.finals, recognizer.counts.partials) == (2, 1)
+
+
+async def test_a_session_has_one_partial_that_waits() -> None:
     model = Slow()
     async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
         final = tasks.create_task(recognizer.transcribe(b"final", final=True))
         await begun(model, 1)
-        assert recognizer.busy
-        assert await recognizer.transcribe(b"partial", final=False) == NOTHING
+        first = tasks.create_task(recognizer.partial("me", lambda: b"first"))
+        other = tasks.create_task(recognizer.partial("you", lambda: b"other"))
+        await asyncio.sleep(0)
+        second = tasks.create_task(recognizer.partial("me", lambda: b"second"))
+        assert await first == NOTHING
         model.go_on.set()
-        assert await final == Transcript("final 4", 0.5)
-        assert await recognizer.transcribe(b"partial", final=False) == Transcript("partial 1", 0.5)
-    assert model.begun == [b"final", b"partial"]
+        assert [(await one).text for one in (final, second, other)] == ["final 4", "second 1", "other 1"]
+    # Who asks again keeps his place.
+    assert model.begun == [b"final", b"second", b"other"]
+    assert recognizer.counts.partials_replaced == 1
+
+
+async def test_a_partial_that_is_no_longer_wanted_is_not_begun() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        final = tasks.create_task(recognizer.transcribe(b"final", final=True))
+        await begun(model, 1)
+        partial = asyncio.create_task(recognizer.partial("me", lambda: b"partial"))
+        await asyncio.sleep(0)
+        partial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await partial
+        model.go_on.set()
+        assert (await final).text == "final 4"
+    assert model.begun == [b"final"]
+
+
+async def test_it_tells_how_long_finals_wait() -> None:
+    model = Slow()
+    async with Recognizer(model, workers=1) as recognizer, asyncio.TaskGroup() as tasks:
+        assert recognizer.delay_s() == 0
+        finals = [tasks.create_task(recognizer.transcribe(b"final", final=True)) for _ in range(2)]
+        await begun(model, 1)
+        await asyncio.sleep(0.01)
+        assert recognizer.delay_s() >= 0.01
+        model.go_on.set()
+        await asyncio.gather(*finals)
+        assert 0 < recognizer.delay_s() < 1
+
+
+async def test_what_waits_at_the_end_is_taken_back() -> None:
+    model = Slow()
+    recognizer = Recognizer(model, workers=1)
+    first, second = (asyncio.create_task(recognizer.transcribe(b"final", final=True)) for _ in range(2))
+    await begun(model, 1)
+    model.go_on.set()
+    await recognizer.aclose()
+    assert (await first).text == "final 4"
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert model.begun == [b"final"]
 
 
 async def test_a_partial_gives_way_to_a_final() -> None:
@@ -194,10 +256,14 @@ async def test_a_partial_gives_way_to_a_final() -> None:
         await begun(model, 2)
         final = tasks.create_task(recognizer.transcribe(b"final", final=True))
         async with asyncio.timeout(5):
-            assert [await one for one in partials] == [NOTHING, NOTHING]
+            # The one that has done less; no more than the final needs.
+            assert await partials[1] == NOTHING
         await begun(model, 3)
         model.go_on.set()
         assert (await final).text == "final 4"
+        assert (await partials[0]).text == "first 1"
+    assert model.stopped == [b"second"]
+    assert recognizer.counts.partials_stopped == 1
 
 
 async def test_a_partial_goes_on_beside_a_final_where_there_is_room() -> None:
@@ -229,22 +295,22 @@ async def test_cancelling_stops_the_decoding_and_frees_its_place() -> None:
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-        assert not recognizer.busy
+        following = asyncio.create_task(recognizer.transcribe(b"next", final=True))
+        await begun(model, 2)
         model.go_on.set()
-        await recognizer.transcribe(b"next", final=True)
+        assert (await following).text == "next 4"
     assert model.begun == [b"cancelled", b"next"]
 
 
 async def test_an_error_of_the_model_comes_back_and_frees_its_place() -> None:
     class Broken:
-        def transcribe(self, pcm: bytes, stop: Event, beams: int) -> Transcript:
+        def transcribe(self, pcm: bytes, stop: Event, beams: int, draft: Sequence[int] = ()) -> Transcript:
             raise RuntimeError("no memory")
 
     async with Recognizer(Broken(), workers=1) as recognizer:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="no memory"):
                 await recognizer.transcribe(b"", final=True)
-        assert not recognizer.busy
 
 
 async def test_the_event_loop_goes_on_while_something_is_decoded() -> None:

@@ -389,6 +389,7 @@ async def test_so_many_conversations_and_no_more() -> None:
         await first.setup()
         await second.setup()
         async with running.call() as third:
+            await third.send({"setup": ALL})
             status, details = await third.status()
         assert status == "RESOURCE_EXHAUSTED"
         assert "2 conversations" in details
@@ -609,7 +610,7 @@ def test_flags() -> None:
     add_arguments(parser)
     args = parser.parse_args(["--port", "0", "--max-connection-s", "2.5", "--workers", "1"])
     assert (args.host, args.port, args.max_connection_s, args.workers) == ("127.0.0.1", 0, 2.5, 1)
-    assert (args.max_conversations, args.models_dir, args.exit_with_parent) == (64, None, False)
+    assert (args.max_conversations, args.models_dir, args.exit_with_parent) == (None, None, False)
     assert (args.brain, args.brain_model) == ("builtin", "")
 
 

@@ -19,6 +19,7 @@ from antiphon.engine.detector import (
     FRAME_BYTES,
     FRAME_MS,
     FRAME_SAMPLES,
+    HANGOVER_FRAMES,
     ONSET_FRAMES,
     STAY_PROBABILITY,
     Detector,
@@ -41,20 +42,31 @@ _PREROLL_FRAMES = 10 + ONSET_FRAMES
 _PAUSE_FRAMES = 7
 """After 224 ms of silence the text is made, to be ready when the utterance proves to be over."""
 
-_MIN_PIECE_FRAMES = 375
-_MAX_PIECE_FRAMES = 875
-"""The recognizer takes 30 s. After 12 s an utterance is cut at the next pause, after 28 s anywhere."""
+_MIN_PIECE_FRAMES = 250
+_MAX_PIECE_FRAMES = 500
+"""After 8 s an utterance is cut at the next pause, after 16 s anywhere: a final takes 0.9 s at most, and others
+wait for it no longer. The recognizer could take 30 s, and makes no fewer errors with that."""
 
-_CUT_WINDOW_FRAMES = 250
+_MAX_CUT_OFF = 2
+_MAX_AHEAD_S = 1.0
+"""The listener goes on while what was cut off is recognised, unless so many pieces wait for it, or audio that
+comes faster than it is spoken."""
+
+_CUT_WINDOW_FRAMES = 200
 _CUT_SMOOTHING_FRAMES = 5
-"""Where there is no pause, the cut comes in the last 8 s, at the quietest 160 ms."""
+"""Where there is no pause, the cut comes in the last 6.4 s, at the quietest 160 ms."""
 
 _FIRST_PARTIAL_FRAMES = 12
 _RETRY_FRAMES = 8
 _PARTIAL_FRAMES = 16
 _PARTIAL_LOAD = 3.0
+_PATIENCE_S = 3.0
 """A partial after 384 ms of speech, every 256 ms until it has a word, then every 512 ms; less often
-where decoding would take more than a third of a core."""
+where decoding would take more than a quarter of a core. The recognizer thins them further where many
+want one: then those who have been shown nothing yet go before others, by three seconds."""
+
+_HANGOVER_LEFT_S = (HANGOVER_FRAMES - _PAUSE_FRAMES) * FRAME_MS / 1000
+"""When the text of what may be the end of an utterance is needed."""
 
 _STARVED_FRAMES = 25
 _TICK_FRAMES = 3
@@ -106,7 +118,10 @@ class _Utterance:
     audio: bytearray
     probabilities: list[float]
     voiced: bool = True
-    pieces: list[Transcript] = field(default_factory=list)
+    pieces: list[Transcript | None] = field(default_factory=list)
+    """What was cut off; None is not recognised yet."""
+    draft: tuple[int, ...] = ()
+    """What was last recognised in the present piece."""
     shown: str = ""
 
     @property
@@ -118,6 +133,7 @@ class _Utterance:
         head = bytes(self.audio[: frame * FRAME_BYTES])
         del self.audio[: frame * FRAME_BYTES]
         del self.probabilities[:frame]
+        self.draft = ()
         self.voiced = any(one >= STAY_PROBABILITY for one in self.probabilities)
         return head
 
@@ -134,7 +150,7 @@ class _Utterance:
 
     def with_piece(self, piece: Transcript) -> Transcript:
         """Return the utterance's transcript, given its present piece's."""
-        pieces = [one for one in (*self.pieces, piece) if one.text]
+        pieces = [one for one in (*self.pieces, piece) if one and one.text]
         weight = sum(len(one.text) for one in pieces)
         if not weight:
             return NOTHING
@@ -174,6 +190,7 @@ class Listener:
         self._next_partial_frame = 0
         self._partial: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[Transcript] | None = None
+        self._cut_off: set[asyncio.Task[None]] = set()
         self._listening = tasks.create_task(self._listen())
 
     @property
@@ -207,7 +224,7 @@ class Listener:
 
     async def aclose(self) -> None:
         """Stop at once; nothing more is reported."""
-        tasks = [task for task in (self._listening, self._partial, self._settling) if task]
+        tasks = [task for task in (self._listening, self._partial, self._settling, *self._cut_off) if task]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -312,12 +329,20 @@ class Listener:
     # ---- text
 
     async def _cut(self, utterance: _Utterance, frame: int) -> None:
-        """Turn the first frames of the present piece into text for good."""
+        """Have the first frames of the present piece turned into text for good, and go on listening."""
         self._give_up_partial()
         self._give_up_settling()
-        head = utterance.cut(frame)
-        utterance.pieces.append(await self._recognizer.transcribe(head, final=True))
-        self._report(utterance, utterance.with_piece(NOTHING))
+        utterance.pieces.append(None)
+        place = len(utterance.pieces) - 1
+        task = self._tasks.create_task(self._transcribe_cut_off(utterance, place, utterance.cut(frame)))
+        self._cut_off.add(task)
+        task.add_done_callback(self._cut_off.discard)
+        while self._cut_off and (len(self._cut_off) >= _MAX_CUT_OFF or self.backlog_s > _MAX_AHEAD_S):
+            await asyncio.wait(self._cut_off, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _transcribe_cut_off(self, utterance: _Utterance, place: int, pcm: bytes) -> None:
+        utterance.pieces[place] = await self._transcribe(pcm)
+        self._report(utterance, NOTHING)
 
     async def _finish(self, utterance: _Utterance) -> None:
         self._utterance = None
@@ -330,6 +355,8 @@ class Listener:
             piece = await self._recognizer.transcribe(bytes(utterance.audio), final=True)
         else:
             piece = NOTHING
+        if self._cut_off:
+            await asyncio.wait(self._cut_off)
         whole = utterance.with_piece(piece)
         self._on_event(Final(whole.text, whole.confidence) if whole.text else Discarded())
 
@@ -341,12 +368,17 @@ class Listener:
             self._settling = self._tasks.create_task(self._transcribe_settled(utterance))
 
     async def _transcribe_settled(self, utterance: _Utterance) -> Transcript:
-        piece = await self._recognizer.transcribe(bytes(utterance.audio), final=True)
-        self._report(utterance, utterance.with_piece(piece))
+        piece = await self._transcribe(bytes(utterance.audio))
+        utterance.draft = piece.tokens
+        self._report(utterance, piece)
         return piece
 
+    async def _transcribe(self, pcm: bytes) -> Transcript:
+        """Transcribe what may be the end of an utterance, which shows when there has been silence for longer."""
+        return await self._recognizer.transcribe(pcm, final=True, due_in_s=_HANGOVER_LEFT_S)
+
     def _show_partial(self, utterance: _Utterance) -> None:
-        if self._recognizer.busy or (self._partial is not None and not self._partial.done()):
+        if self._partial is not None and not self._partial.done():
             return
         self._next_partial_frame = self._frame + (_PARTIAL_FRAMES if utterance.shown else _RETRY_FRAMES)
         self._partial = self._tasks.create_task(self._transcribe_partial(utterance))
@@ -354,15 +386,27 @@ class Listener:
     async def _transcribe_partial(self, utterance: _Utterance) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
-        piece = await self._recognizer.transcribe(bytes(utterance.audio), final=False)
+
+        def audio() -> bytes:
+            nonlocal began
+            began = clock()
+            return bytes(utterance.audio)
+
+        patience_s = _PATIENCE_S if utterance.shown else 0.0
+        piece = await self._recognizer.partial(self, audio, utterance.draft, patience_s)
         rest_frames = int((clock() - began) * _PARTIAL_LOAD * 1000 / FRAME_MS)
         self._next_partial_frame = max(self._next_partial_frame, self._frame + rest_frames)
-        # The last word may be half spoken.
-        certain = piece.text.rpartition(" ")[0]
-        self._report(utterance, utterance.with_piece(Transcript(certain, piece.confidence)))
+        if piece.text:
+            utterance.draft = piece.tokens
+            # The last word may be half spoken.
+            certain = piece.text.rpartition(" ")[0]
+            self._report(utterance, Transcript(certain, piece.confidence))
 
-    def _report(self, utterance: _Utterance, whole: Transcript) -> None:
-        if self._utterance is utterance and whole.text and whole.text != utterance.shown:
+    def _report(self, utterance: _Utterance, piece: Transcript) -> None:
+        if self._utterance is not utterance or None in utterance.pieces:
+            return
+        whole = utterance.with_piece(piece)
+        if whole.text and whole.text != utterance.shown:
             utterance.shown = whole.text
             self._on_event(Partial(whole.text, whole.confidence))
 

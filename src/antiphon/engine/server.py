@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import grpc
+import msgspec
 
+from antiphon.engine.admission import CONVERSATIONS_A_CORE
 from antiphon.engine.brain import BUILTIN, KEY_VARIABLE, Brain
 from antiphon.engine.detector import DetectorModel
 from antiphon.engine.ear import ListenerEar
@@ -24,9 +27,9 @@ from antiphon.engine.faults import ScriptError
 from antiphon.engine.listener import Listener, ListenerEvent
 from antiphon.engine.memory import Handles
 from antiphon.engine.models import ModelError, ModelStore, default_directory
-from antiphon.engine.recognizer import Recognizer
+from antiphon.engine.recognizer import Recognizer, cores
 from antiphon.engine.service import Converse, Service, unchanged
-from antiphon.engine.stream import INPUT_RATE_HZ, Ear, OpenEar, Parts, Voice
+from antiphon.engine.stream import Ear, OpenEar, Parts, Voice
 from antiphon.engine.synthesizer import Synthesizer
 
 Number = TypeVar("Number", int, float)
@@ -47,6 +50,8 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+_log = logging.getLogger(__name__)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `antiphon engine`."""
@@ -57,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models-dir", type=Path, help="folder of the speech models (default: the user's cache)"
     )
-    parser.add_argument("--max-conversations", type=_count, default=64, help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--max-conversations",
+        type=_count,
+        help=f"new ones are refused beyond so many (default: {CONVERSATIONS_A_CORE} a core)",
+    )
     parser.add_argument(
         "--max-connection-s",
         type=_seconds,
@@ -99,9 +108,10 @@ async def _run(args: argparse.Namespace) -> int:
         around = _faults(args.faults) if args.faults else unchanged
         # The address first: who connects while the models are loaded is served as soon as they are.
         server, port = listen(args.host, args.port)
-        async with load_speech(store, args.workers) as (open_ear, voice), thinking(args) as brain:
-            parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s, brain)
-            async with serving(server, parts, args.max_conversations, around):
+        max_conversations = args.max_conversations or CONVERSATIONS_A_CORE * cores()
+        async with load_speech(store, args.workers) as (open_ear, voice, delay_s), thinking(args) as brain:
+            parts = Parts(open_ear, voice, Handles(), _local_time, args.max_connection_s, brain, delay_s)
+            async with serving(server, parts, max_conversations, around):
                 print(f"engine ready on {args.host}:{port}", flush=True)
                 await stop.wait()
     except (ModelError, CannotListen, BrainUnusable, ScriptError) as error:
@@ -111,8 +121,10 @@ async def _run(args: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def load_speech(store: ModelStore, workers: int | None) -> AsyncIterator[tuple[OpenEar, Voice]]:
-    """Load the models and warm them up.
+async def load_speech(
+    store: ModelStore, workers: int | None
+) -> AsyncIterator[tuple[OpenEar, Voice, Callable[[], float]]]:
+    """Load the models; yield the ear, the voice, and what tells how long finals wait for a thread.
 
     Raises:
         ModelError: a model is missing or damaged.
@@ -127,8 +139,8 @@ async def load_speech(store: ModelStore, workers: int | None) -> AsyncIterator[t
         def open_ear(on_event: Callable[[ListenerEvent], None], tasks: asyncio.TaskGroup) -> Ear:
             return ListenerEar(Listener(recognizer, detector, on_event, tasks))
 
-        await recognizer.transcribe(bytes(2 * INPUT_RATE_HZ), final=True)
-        yield open_ear, synthesizer
+        yield open_ear, synthesizer, recognizer.delay_s
+    _log.info("recognition: %s", msgspec.json.encode(recognizer.counts).decode())
 
 
 class BrainUnusable(Exception):  # noqa: N818 (it reads as what happened)

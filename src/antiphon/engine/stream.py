@@ -62,7 +62,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What all conversations share."""
+    """What all conversations share; `delay_s` tells how long their finals wait for a thread."""
 
     open_ear: OpenEar
     voice: Voice
@@ -70,15 +70,17 @@ class Parts:
     clock: Callable[[], datetime]
     max_connection_s: float
     brain: Brain | None = None
+    delay_s: Callable[[], float] = lambda: 0.0
 
 
 class CallEnded(Exception):  # noqa: N818 (it is an outcome, not always an error)
-    """The call is over, with a gRPC status and a sentence for it."""
+    """The call is over, with a gRPC status and a sentence for it; `busy`: others leave no room for it."""
 
-    def __init__(self, status: grpc.StatusCode, sentence: str = "") -> None:
+    def __init__(self, status: grpc.StatusCode, sentence: str = "", *, busy: bool = False) -> None:
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
+        self.busy = busy
 
 
 class _Speech:

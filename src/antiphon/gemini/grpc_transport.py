@@ -48,6 +48,12 @@ ERROR_CODES: Final = {
 }
 """What a status means once the conversation is open; during set-up a lost one is UPSTREAM_UNAVAILABLE."""
 
+REASONS: Final = {
+    "API_KEY_INVALID": ErrorCode.UPSTREAM_UNAUTHORIZED,  # Google says INVALID_ARGUMENT to a bad key
+    "ENGINE_BUSY": ErrorCode.UPSTREAM_BUSY,  # the embedded engine's RESOURCE_EXHAUSTED
+}
+"""What an ErrorInfo means, whatever the status that it comes with."""
+
 
 class GrpcTransport:
     """A client of one upstream over gRPC, by whichever client of gRPC the settings name."""
@@ -179,13 +185,13 @@ def _calls(upstream: Upstream) -> Calls:
 def _gateway_error(error: RpcError) -> GatewayError:
     """Return what a status means to a client; the status itself is its cause."""
     code = ERROR_CODES[error.status]
-    if any(info.reason == "API_KEY_INVALID" for info in _status_details(error, error_details_pb2.ErrorInfo)):
-        code = ErrorCode.UPSTREAM_UNAUTHORIZED  # Google says INVALID_ARGUMENT to a bad key
+    for info in _status_details(error, error_details_pb2.ErrorInfo):
+        code = REASONS.get(info.reason, code)
     if DISPOSITIONS[code].retryable:
         _log.info("The upstream ended a conversation: %s", error.status.name)
     else:
         _log.error("The upstream refused a conversation: %s: %s", error.status.name, error.details)
-    if code is ErrorCode.UPSTREAM_QUOTA:
+    if code in (ErrorCode.UPSTREAM_QUOTA, ErrorCode.UPSTREAM_BUSY):
         found = GatewayError(code, retryAfterMs=_retry_after_ms(error))
     else:
         found = GatewayError(code)

@@ -38,6 +38,8 @@ class Context(Protocol):
 
     async def abort(self, code: Any, details: str, trailing_metadata: Any) -> None: ...
 
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
+
 
 class Faults:
     """The faults of one engine, over all its connections; `tell` is given a line for each that strikes."""
@@ -147,9 +149,11 @@ class Connection:
         while self._is_behind():
             await self._move()
 
-    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any = ()) -> None:
         """Note how the service ends."""
         self._aborted = (code.name, details)
+        if trailing_metadata:
+            self._context.set_trailing_metadata(trailing_metadata)
 
     async def _converse(self, converse: Converse) -> None:
         await converse(None, self)
