@@ -187,6 +187,7 @@ async def engine(
     max_connection_s: float = 600.0,
     handles: Handles | None = None,
     brain: Brain | None = None,
+    delay_s: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Engine]:
     """Run the server of the engine."""
     parts = Parts(
@@ -196,6 +197,7 @@ async def engine(
         lambda: datetime(2026, 11, 22, 9, 5, tzinfo=UTC),
         max_connection_s,
         brain,
+        delay_s,
     )
     server, port = listen("127.0.0.1", 0)
     running = Engine(port)

@@ -15,6 +15,7 @@ import pytest
 
 from antiphon import local, node
 from antiphon.config import Config, ConfigError
+from antiphon.errors import ErrorCode, GatewayError
 from antiphon.live import Said, Setup, Text
 from antiphon.local import EngineFailed, EngineProcess
 from loopback_brain import chat_server, says
@@ -112,6 +113,18 @@ async def test_the_brain_of_the_settings_answers() -> None:
                 said = await anext(event async for event in stream if isinstance(event, Said))
     assert said.text == "I sell tea."
     assert server.asked[-1]["model"] == "large"
+
+
+@pytest.mark.speech
+async def test_the_settings_say_how_many_conversations_there_may_be() -> None:
+    settings = Config(upstream="local", engine_conversations=1)
+    async with node.upstream(settings) as (gemini, ready), asyncio.timeout(60):
+        while not ready():
+            await asyncio.sleep(0.01)
+        async with gemini.connect(Setup("en-US")):
+            with pytest.raises(GatewayError) as caught:
+                await gemini.connect(Setup("en-US")).__aenter__()
+            assert caught.value.code is ErrorCode.UPSTREAM_BUSY
 
 
 @pytest.mark.speech

@@ -202,10 +202,15 @@ def _engine(config: Config) -> EngineProcess:
             base_url(config.engine_brain)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+    return EngineProcess(config.models_dir, engine_arguments(config))
+
+
+def engine_arguments(config: Config) -> list[str]:
+    """Return what the engine's process is told of the settings."""
     arguments = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
     if config.engine_conversations:
         arguments.append(f"--max-conversations={config.engine_conversations}")
-    return EngineProcess(config.models_dir, arguments)
+    return arguments
 
 
 def _development_secret(config: Config) -> str | None:

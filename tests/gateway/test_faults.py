@@ -279,6 +279,14 @@ async def test_a_key_that_is_not_valid_is_the_operators_affair() -> None:
         await talker.closed("UPSTREAM_UNAUTHORIZED", 1011)
 
 
+async def test_an_engine_that_is_full_is_no_quota() -> None:
+    script = with_detail(Code.RESOURCE_EXHAUSTED, error_details_pb2.ErrorInfo(reason="ENGINE_BUSY"))
+    async with running_gateway(script) as gateway, talking(gateway) as talker:
+        await talker.start()
+        error = await talker.closed("UPSTREAM_BUSY", 1013)
+        assert error["details"]["retryAfterMs"] > 0
+
+
 # ---- the server dies
 
 
