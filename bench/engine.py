@@ -2,11 +2,11 @@
 
     python -m bench.engine [--conversations N] [--seconds S] [--core K] [--search] [--beyond B]
 
-The engine has one core to itself and this load the others. Each conversation leaves its microphone open in real
-time, in chunks of 100 ms: it speaks an utterance of a recording, waits for the answer to be over, is silent for
-a moment and speaks the next. They begin one after the other over the first seconds, which do not count. A
-final is late by the time from the end of speech, as the engine names it in the audio, to the final result; a
-partial by that from the beginning of speech. `--beyond` tries to open so many more in the middle.
+The engine has one core to itself and this load the others. Each conversation leaves its microphone open in
+real time, in chunks of 100 ms: it speaks an utterance of a recording, waits for the answer to be over, is
+silent for a moment and speaks the next. They begin one after the other over the first seconds, which do not
+count. A final is late by the time from the end of speech, as the engine names it in the audio, to the final
+result; a partial by that from the beginning of speech. `--beyond` tries to open so many more in the middle.
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ LONGEST_S: Final = 8.0
 ANSWER_S: Final = 15.0
 """Nobody waits longer for an answer to be over."""
 GOAL_S: Final = 1.5
+COLUMNS: Final = (
+    "conversations",
+    "finals",
+    "late: p50 / p95 / max",
+    "first partial: p50 / p95 / max",
+    "a partial every",
+    "partials replaced + stopped",
+    "WER",
+    "CPU (others on that core)",
+    "load's own delay",
+    "refused, ended",
+)
 SEARCHED: Final = (4, 6, 8, 10, 12, 14, 16, 20, 24)
 
 
@@ -275,11 +287,19 @@ def row(conversations: int, tally: Tally, told: dict[str, Any]) -> str:
     rhythm = f"{tally.spoken_s / tally.partials:.1f} s" if tally.partials else "-"
     other = {**tally.ended, **tally.refused, **({"unanswered": tally.unanswered} if tally.unanswered else {})}
     notes = ", ".join(f"{count} {what}" for what, count in other.items()) or "none"
-    dropped = f"{told.get('partials_replaced', '?')} + {told.get('partials_stopped', '?')}"
-    return (
-        f"| {conversations} | {len(tally.finals)} | {spread(tally.finals)} | {spread(tally.first_partials)} "
-        f"| {rhythm} | {dropped} | {rate} | {told['cpu']:.0%} | {told['others']:.0%} | {tally.behind_s * 1000:.0f} ms | {notes} |"
+    cells = (
+        str(conversations),
+        str(len(tally.finals)),
+        spread(tally.finals),
+        spread(tally.first_partials),
+        rhythm,
+        f"{told.get('partials_replaced', '?')} + {told.get('partials_stopped', '?')}",
+        rate,
+        f"{told['cpu']:.0%} ({told['others']:.0%})",
+        f"{tally.behind_s * 1000:.0f} ms",
+        notes,
     )
+    return f"| {' | '.join(cells)} |"
 
 
 async def main() -> int:
@@ -292,11 +312,7 @@ async def main() -> int:
     args = parser.parse_args()
     load = " ".join(f"{one:.2f}" for one in os.getloadavg())
     print(f"{machine.describe()}; load before: {load}; the engine on core {args.core} alone\n")
-    print(
-        "| conversations | finals | late: p50 / p95 / max | first partial: p50 / p95 / max | a partial every "
-        "| partials replaced + stopped | WER | CPU | others on that core | load's own delay | refused, ended |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for conversations in SEARCHED if args.search else (args.conversations,):
         tally, told = await measure(conversations, args.seconds, args.core, args.beyond)
         print(row(conversations, tally, told), flush=True)

@@ -1,4 +1,7 @@
-"""The command line: one parser, one function a command, sentences in place of tracebacks."""
+"""The command line: one parser, one function a command, sentences in place of tracebacks.
+
+A command loads the part of the program that it runs: all of it takes a second.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,24 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import argparse
+import asyncio
+import importlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Table
-
-from antiphon import __version__, config, development, doctor, load, node, schema, talk
-from antiphon.auth import mint
+from antiphon import __version__, config, development
 from antiphon.config import Config, ConfigError
+from antiphon.engine import flags as engine_flags
 from antiphon.engine import models
-from antiphon.engine import server as engine_server
 from antiphon.event_loop import run as run_loop
-from antiphon.local import EngineFailed
+from antiphon.local import EngineFailed, engine_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,49 +50,81 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Command(argparse.ArgumentParser):
+    """A command whose flags are declared when it is called."""
+
+    declare: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        declare, self.declare = self.declare, None
+        if declare:
+            declare(self)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="antiphon", description="A voice gateway between WebSocket clients and Gemini Live."
     )
     parser.add_argument("--version", action="version", version=f"antiphon {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=_Command
+    )
 
-    def command(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Any, declare: Callable[[argparse.ArgumentParser], None], help_text: str
+    ) -> None:
         subparser = commands.add_parser(name, help=help_text, description=help_text)
+        subparser.declare = declare
         subparser.set_defaults(run=run)
-        return subparser
 
-    _add_settings(command("serve", _serve, "Serve the gateway and its page."))
-    engine_server.add_arguments(
-        command(
-            "engine", engine_server.run, "Serve the embedded engine: speech in, answer out, by Gemini's RPC."
-        )
+    command("serve", _serve, _add_settings, "Serve the gateway and its page.")
+    command(
+        *("engine", _engine, engine_flags.add_arguments),
+        "Serve the embedded engine: speech in, answer out, by Gemini's RPC.",
     )
-    talk.add_arguments(
-        command(
-            "talk",
-            _talk,
-            "Talk to a gateway, by sound files or by microphone; show what it hears and answers.",
-        )
+    command(
+        *("talk", _talk, _add_talk),
+        "Talk to a gateway, by sound files or by microphone; show what it hears and answers.",
     )
-    load.add_arguments(
-        command("bench", _bench, "Load a gateway with many sessions; measure how fast it answers.")
-    )
-    token = command("token", _token, "Print a token for a user, signed with the configured secret.")
-    token.add_argument("--user", required=True, help="whom the token speaks for (its sub)")
-    token.add_argument(
+    command("bench", _bench, _add_bench, "Load a gateway with many sessions; measure how fast it answers.")
+    command("token", _token, _add_token, "Print a token for a user, signed with the configured secret.")
+    command("models", _models, models.add_arguments, "Fetch, list or verify the speech models.")
+    command("config", _config, _add_config, "Print every setting in force and where it comes from.")
+    command("doctor", _doctor, _add_settings, "Check key, endpoint and set-up, and say what is wrong.")
+    command("schema", _schema, _add_schema, "Print the messages' JSON Schema, TypeScript or error table.")
+    return parser
+
+
+def _add_talk(parser: argparse.ArgumentParser) -> None:
+    from antiphon import talk
+
+    talk.add_arguments(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    from antiphon import load
+
+    load.add_arguments(parser)
+
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", required=True, help="whom the token speaks for (its sub)")
+    parser.add_argument(
         "--ttl", type=float, default=3600, metavar="SECONDS", help="how long it is good (3600)"
     )
-    _add_settings(token, only=("port", "jwt_issuer", "jwt_audience"))
-    models.add_arguments(command("models", _models, "Fetch, list or verify the speech models."))
-    show = command("config", _config, "Print every setting in force and where it comes from.")
-    show.add_argument("--markdown", action="store_true", help="print the reference of all settings instead")
-    _add_settings(show)
-    _add_settings(command("doctor", _doctor, "Check key, endpoint and set-up, and say what is wrong."))
-    schema.add_arguments(
-        command("schema", schema.run, "Print the messages' JSON Schema, TypeScript or error table.")
-    )
-    return parser
+    _add_settings(parser, only=("port", "jwt_issuer", "jwt_audience"))
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", action="store_true", help="print the reference of all settings instead")
+    _add_settings(parser)
+
+
+def _add_schema(parser: argparse.ArgumentParser) -> None:
+    from antiphon import schema
+
+    schema.add_arguments(parser)
 
 
 def _add_settings(parser: argparse.ArgumentParser, only: Sequence[str] | None = None) -> None:
@@ -119,17 +153,43 @@ def _load(args: argparse.Namespace) -> tuple[Config, list[config.Setting]]:
 def _serve(args: argparse.Namespace) -> int:
     settings, _ = _load(args)
     _start_logging(settings.log_level)
-    run_loop(node.serve(settings, announce=lambda line: print(line, flush=True)))
+    run_loop(_serve_node(settings))
     return 0
 
 
+async def _serve_node(settings: Config) -> None:
+    """Serve; the engine's process loads its models while the rest of this program is loaded."""
+    async with AsyncExitStack() as stack:
+        engine = None
+        if config.needs_engine(settings):
+            engine = await stack.enter_async_context(engine_process(settings).prepared())
+        node = await asyncio.to_thread(importlib.import_module, "antiphon.node")
+        await node.serve(settings, lambda line: print(line, flush=True), engine)
+
+
+def _engine(args: argparse.Namespace) -> int:
+    from antiphon.engine import server
+
+    return server.run(args)
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from antiphon import schema
+
+    return schema.run(args)
+
+
 def _talk(args: argparse.Namespace) -> int:
+    from antiphon import talk
+
     if args.token is None:
         args.token = _token_for(urlsplit(args.url).port or 8080)
     return talk.run(args)
 
 
 def _bench(args: argparse.Namespace) -> int:
+    from antiphon import load
+
     tokens = args.token or [token for token in (os.environ.get("ANTIPHON_TOKEN"),) if token]
     if not tokens:
         port = urlsplit(args.url).port or 8080
@@ -138,7 +198,7 @@ def _bench(args: argparse.Namespace) -> int:
     return load.run(args, tokens)
 
 
-def _token_for(port: int, user: str = node.DEVELOPMENT_USER) -> str | None:
+def _token_for(port: int, user: str = development.USER) -> str | None:
     """Return a token for the gateway at a port of this machine, if one can be made without asking."""
     settings, _ = config.load({"port": port}, os.environ)
     return _mint(settings, user, 3600)
@@ -157,6 +217,8 @@ def _token(args: argparse.Namespace) -> int:
 
 
 def _mint(settings: Config, user: str, ttl_s: float) -> str | None:
+    from antiphon.auth import mint
+
     secret = settings.jwt_secret or development.find(settings.port)
     if secret is None:
         return None
@@ -180,6 +242,9 @@ def _config(args: argparse.Namespace) -> int:
         for setting in settings:
             print(f"{setting.name} = {json.dumps(setting.shown, ensure_ascii=False)}  # {setting.source}")
         return 0
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("setting", "value", "from", "variable")
     for setting in settings:
         table.add_row(setting.name, setting.shown, setting.source, config.variable(setting.name))
@@ -189,6 +254,8 @@ def _config(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     settings, _ = _load(args)
+    from antiphon import doctor
+
     _start_logging("error")
     return run_loop(doctor.examine(settings, print))
 

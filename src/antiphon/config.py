@@ -141,6 +141,18 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return "Config(...)"
 
 
+def resolve_upstream(config: Config) -> str:
+    """Return the upstream in force: what `auto` stands for is decided by the key."""
+    if config.upstream != "auto":
+        return config.upstream
+    return "gemini" if config.gemini_api_key else "local"
+
+
+def needs_engine(config: Config) -> bool:
+    """Whether the embedded engine answers, or may have to."""
+    return resolve_upstream(config) == "local" or config.fallback == "local"
+
+
 FIELDS: Final[dict[str, FieldInfo]] = {field.name: field for field in struct_fields(Config)}
 
 

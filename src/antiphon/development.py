@@ -12,6 +12,10 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+USER: Final = "developer"
+"""Whom the tokens speak for that are made without asking."""
 
 
 def is_loopback(host: str) -> bool:

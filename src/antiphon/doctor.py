@@ -9,14 +9,14 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from antiphon.config import Config, ConfigError
+from antiphon.config import Config, ConfigError, resolve_upstream
 from antiphon.engine.brain import BUILTIN, KEY_VARIABLE, Brain
 from antiphon.engine.models import ModelError, ModelStore, default_directory
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, Upstream, explain
 from antiphon.live import Setup
 from antiphon.tools import commands
-from antiphon.upstreams import describe_upstream, engine_upstream, gemini_upstream, resolve_upstream
+from antiphon.upstreams import describe_upstream, engine_upstream, gemini_upstream
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -27,7 +27,7 @@ _REMEDIES = {
     ErrorCode.UPSTREAM_REFUSED: "The set-up was refused: check the key, the model and the voice.",
     ErrorCode.UPSTREAM_UNSUPPORTED: "This endpoint has no such model, or does not serve Live this way.",
     ErrorCode.UPSTREAM_QUOTA: "The quota is used up: wait, or ask for more.",
-    ErrorCode.UPSTREAM_BUSY: "The engine has all the conversations it can carry: wait, or use another machine.",
+    ErrorCode.UPSTREAM_BUSY: "The engine has all the conversations it can carry: wait a little.",
     ErrorCode.UPSTREAM_UNAVAILABLE: "The endpoint answers no set-up: check the address and the network.",
 }
 

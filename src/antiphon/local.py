@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+
+from antiphon.config import Config
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -48,7 +50,9 @@ class EngineProcess:
         self._ready = asyncio.Event()
         self._was_ready = False
         self._said = ""
+        self._began = 0.0
         self._process: Process | None = None
+        self._prepared: Process | None = None
 
     @property
     def target(self) -> str:
@@ -68,6 +72,17 @@ class EngineProcess:
     async def wait_ready(self) -> None:
         """Return once the engine answers."""
         await self._ready.wait()
+
+    @asynccontextmanager
+    async def prepared(self) -> AsyncIterator[Self]:
+        """Start the process ahead of `run`, which takes it over; stop it if that never comes."""
+        self._prepared = await self._start()
+        try:
+            yield self
+        finally:
+            if self._prepared is not None:
+                await _stop(self._prepared)
+                self._prepared = None
 
     async def run(self) -> None:
         """Keep the engine running until cancelled, then stop it in order.
@@ -93,17 +108,10 @@ class EngineProcess:
 
     async def _run_once(self) -> str:
         """Start the engine and wait for its end; return what ended it."""
-        process = self._process = await asyncio.create_subprocess_exec(
-            # -P: what lies in the folder where the gateway was started is none of the engine's modules.
-            *(sys.executable, "-P", "-m", "antiphon.engine", "--exit-with-parent"),
-            *("--host", _HOST, "--port", str(self._port), *self._arguments),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=_MAX_LINE_BYTES,
-            # A terminal's Ctrl-C is for the gateway, which then stops the engine.
-            start_new_session=True,
-        )
+        process, self._prepared = self._prepared, None
+        if process is None:
+            process = await self._start()
+        self._process = process
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_output(process))
@@ -117,11 +125,25 @@ class EngineProcess:
             self._process = None
         return _status(process)
 
+    async def _start(self) -> Process:
+        self._began = asyncio.get_running_loop().time()
+        return await asyncio.create_subprocess_exec(
+            # -P: what lies in the folder where the gateway was started is none of the engine's modules.
+            *(sys.executable, "-P", "-m", "antiphon.engine", "--exit-with-parent"),
+            *("--host", _HOST, "--port", str(self._port), *self._arguments),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=_MAX_LINE_BYTES,
+            # A terminal's Ctrl-C is for the gateway, which then stops the engine.
+            start_new_session=True,
+        )
+
     async def _read_output(self, process: Process) -> None:
         """Wait for the line that says the engine is ready, and kill it if that does not come."""
         assert process.stdout
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._began
         line = "."
         while line and not line.startswith("engine ready"):
             waited_s = loop.time() - began
@@ -148,6 +170,19 @@ class EngineProcess:
             if said := line.strip():
                 self._said = said.removeprefix("antiphon engine: ")
                 _engine_log.info("%s", said)
+
+
+def engine_process(config: Config) -> EngineProcess:
+    """Return what runs the engine that the settings ask for."""
+    return EngineProcess(config.models_dir, engine_arguments(config))
+
+
+def engine_arguments(config: Config) -> list[str]:
+    """Return what the engine's process is told of the settings."""
+    arguments = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
+    if config.engine_conversations:
+        arguments.append(f"--max-conversations={config.engine_conversations}")
+    return arguments
 
 
 async def _stop(process: Process) -> None:

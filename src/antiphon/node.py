@@ -17,7 +17,7 @@ from antiphon import development
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.clock import epoch_clock
-from antiphon.config import Config, ConfigError
+from antiphon.config import Config, ConfigError, resolve_upstream
 from antiphon.engine.brain import BUILTIN, base_url
 from antiphon.errors import GatewayError, first_of
 from antiphon.fallback import Fallback
@@ -25,7 +25,7 @@ from antiphon.gemini.client import Gemini
 from antiphon.host import Host, Shared
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
 from antiphon.live import Connect, Setup
-from antiphon.local import EngineProcess
+from antiphon.local import EngineProcess, engine_process
 from antiphon.server import About, Server
 from antiphon.session import Limits
 from antiphon.store import StoreAway, StoreMisconfigured
@@ -37,11 +37,9 @@ from antiphon.upstreams import (
     engine_upstream,
     gemini_upstream,
     public_upstream,
-    resolve_upstream,
 )
 from antiphon.valkey_store import ValkeyStore
 
-DEVELOPMENT_USER: Final = "developer"
 DEVELOPMENT_TOKEN_TTL_S: Final = 12 * 3600
 UNAUTHENTICATED_CONNECTIONS: Final = 256
 """Connections beyond `max_sessions` that may be about to authenticate."""
@@ -51,8 +49,8 @@ SLOW_START_S: Final = 15.0
 _log = logging.getLogger(__name__)
 
 
-async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` gets the lines a person is to see.
+async def serve(config: Config, announce: Callable[[str], None], engine: EngineProcess | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` gets the lines a person is to see, `engine` may be prepared.
 
     Raises:
         ConfigError: the settings do not go together, or the address cannot be listened on.
@@ -83,7 +81,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         if store:
             stack.push_async_callback(store.aclose)
             await _check(store)
-        connect, ready = await stack.enter_async_context(answering(config, setup))
+        connect, ready = await stack.enter_async_context(answering(config, setup, engine))
         host = Host(
             Shared(
                 setup,
@@ -129,19 +127,21 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 
 
 @asynccontextmanager
-async def answering(config: Config, setup: Setup) -> AsyncIterator[tuple[Connect, Callable[[], bool]]]:
+async def answering(
+    config: Config, setup: Setup, engine: EngineProcess | None = None
+) -> AsyncIterator[tuple[Connect, Callable[[], bool]]]:
     """Run what answers: the configured upstream, and the engine that stands in for it where that is wanted.
 
     Yields what opens conversations, and whether any can be had.
     """
     async with AsyncExitStack() as stack:
-        gemini, ready = await stack.enter_async_context(upstream(config))
+        gemini, ready = await stack.enter_async_context(upstream(config, engine))
         if config.fallback == "none" or resolve_upstream(config) == "local":
             yield gemini.connect, ready
             return
         stand_in = replace(config, upstream="local", upstream_transport="auto")
-        engine, engine_ready = await stack.enter_async_context(upstream(stand_in))
-        fallback = Fallback(gemini.connect, engine.connect, setup)
+        local, engine_ready = await stack.enter_async_context(upstream(stand_in, engine))
+        fallback = Fallback(gemini.connect, local.connect, setup)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         watch = tasks.create_task(fallback.watch())
         stack.callback(watch.cancel)
@@ -149,12 +149,14 @@ async def answering(config: Config, setup: Setup) -> AsyncIterator[tuple[Connect
 
 
 @asynccontextmanager
-async def upstream(config: Config) -> AsyncIterator[tuple[Gemini, Callable[[], bool]]]:
+async def upstream(
+    config: Config, engine: EngineProcess | None = None
+) -> AsyncIterator[tuple[Gemini, Callable[[], bool]]]:
     """Run the client of the configured upstream, and the embedded engine where that is it.
 
     Yields the client, and whether the upstream can take a conversation.
     """
-    engine = _engine(config) if resolve_upstream(config) == "local" else None
+    engine = _engine(config, engine) if resolve_upstream(config) == "local" else None
     settings = engine_upstream(config, engine.target) if engine else gemini_upstream(config)
     try:
         gemini = Gemini(settings)
@@ -196,21 +198,13 @@ async def _check(store: ValkeyStore) -> None:
         _log.warning("The session store is away (%s); no session survives this node until it is there", error)
 
 
-def _engine(config: Config) -> EngineProcess:
+def _engine(config: Config, prepared: EngineProcess | None) -> EngineProcess:
     if config.engine_brain != BUILTIN:
         try:
             base_url(config.engine_brain)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    return EngineProcess(config.models_dir, engine_arguments(config))
-
-
-def engine_arguments(config: Config) -> list[str]:
-    """Return what the engine's process is told of the settings."""
-    arguments = [f"--brain={config.engine_brain}", f"--brain-model={config.engine_brain_model}"]
-    if config.engine_conversations:
-        arguments.append(f"--max-conversations={config.engine_conversations}")
-    return arguments
+    return prepared or engine_process(config)
 
 
 def _development_secret(config: Config) -> str | None:
@@ -333,7 +327,7 @@ def _invitation(url: str, secret: str | None, config: Config) -> str:
     if secret is None:
         return f"Ready. The page is {url}/ ; `antiphon token --user NAME` makes a token for it."
     token = mint(
-        *(secret, DEVELOPMENT_USER, DEVELOPMENT_TOKEN_TTL_S, time.time()),
+        *(secret, development.USER, DEVELOPMENT_TOKEN_TTL_S, time.time()),
         *(config.jwt_issuer, config.jwt_audience),
     )
     return f"Ready. Open this link, press the button and speak:\n\n    {url}/#token={token}\n"

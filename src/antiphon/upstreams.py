@@ -7,20 +7,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec.structs import replace
 
-from antiphon.config import Config, ConfigError
+from antiphon.config import Config, ConfigError, resolve_upstream
 from antiphon.gemini.codec import Voice
 from antiphon.gemini.profiles import EMBEDDED
 from antiphon.gemini.upstream import GOOGLE, Upstream, Vertex, is_private
 
 SCHEMES: Final = {"grpc": "grpc", "grpcs": "grpc", "ws": "websocket", "wss": "websocket"}
 _PLAINTEXT: Final = {"grpc": "grpcs", "ws": "wss"}
-
-
-def resolve_upstream(config: Config) -> str:
-    """Return the upstream in force: what `auto` stands for is decided by the key."""
-    if config.upstream != "auto":
-        return config.upstream
-    return "gemini" if config.gemini_api_key else "local"
 
 
 def describe_upstream(config: Config) -> str:

@@ -17,7 +17,7 @@ from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.codec import Voice
 from antiphon.gemini.profiles import EMBEDDED
-from antiphon.node import engine_arguments
+from antiphon.local import engine_arguments
 from loopback_engine import ALL, Engine, engine, said
 
 SETUP = live.Setup("en-US")
@@ -103,7 +103,10 @@ async def test_one_too_many_is_refused_as_busy_and_a_renewal_is_not() -> None:
                 await stack.enter_async_context(gemini.connect(SETUP))
             # It hears nothing of that.
             await first.send(live.Text("thanks"))
-            assert "welcome" in (await anext(event async for event in first if isinstance(event, live.Said))).text
+            assert (
+                "welcome"
+                in (await anext(event async for event in first if isinstance(event, live.Said))).text
+            )
         # Its place is taken before it is back, which is no reason to end it.
         async with asyncio.timeout(10):
             while True:

@@ -524,6 +524,9 @@ class Gone:
     async def abort(self, code: Any, details: str, trailing_metadata: Any) -> None:
         raise AssertionError((code, details, trailing_metadata))
 
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        raise AssertionError(trailing_metadata)
+
 
 async def test_a_client_that_vanishes_ends_it() -> None:
     script = parse('[[fault]]\nkind = "mute"\nconnections = [9]', "f.toml")

@@ -12,9 +12,9 @@ CONVERSATIONS_A_CORE: Final = 8
 
 BEHIND_S: Final = 0.5
 CAUGHT_UP_S: Final = 0.2
-"""Where finals wait longer than this for a thread, no new conversation is taken until they wait less than that.
-It is what is left of 1.5 s after the end of speech when the pause has been waited for that ends it and the text has
-been made."""
+"""Where finals wait longer than this for a thread, no new conversation is taken until they wait less than
+that. It is what is left of 1.5 s after the end of speech when the pause that ends it has been waited for (0.54 s)
+and its text made."""
 
 RETRY_S: Final = 5.0
 """When a client that was refused may try again."""
@@ -23,7 +23,7 @@ _SPARE_CALLS: Final = 16
 
 
 class Admission:
-    """Counts of what is open. Each `call()` and `admit()` that returns no reason is undone by its counterpart."""
+    """Counts of what is open. `call()` and `admit()` that return no reason are undone by their counterparts."""
 
     def __init__(self, max_conversations: int) -> None:
         self._max_conversations = max_conversations

@@ -18,12 +18,12 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from antiphon.engine.chat import Nonsense, Question, Reading, Wanted, complaint, request
+from antiphon.engine.chat import BrainFailed, Nonsense, Question, Reading, Wanted, complaint, request
+from antiphon.engine.flags import BUILTIN
 from antiphon.engine.sentences import Speakable
 from antiphon.engine.sse import EventReader, TooLong, WholeReader
 
-BUILTIN: Final = "builtin"
-"""In place of a URL: no brain, but the engine's own answers."""
+__all__ = ["BUILTIN", "KEY_VARIABLE", "Brain", "BrainFailed", "base_url", "is_near"]
 
 KEY_VARIABLE: Final = "ANTIPHON_BRAIN_KEY"
 """Where the brain's key stands; a flag would show it in the list of processes."""
@@ -42,10 +42,6 @@ MAX_REST_S: Final = 30.0
 """A brain that failed is not asked for so long, longer each time: or every turn would wait for it."""
 
 _log = logging.getLogger(__name__)
-
-
-class BrainFailed(Exception):  # noqa: N818 (it reads as what happened)
-    """The brain did not answer, or not to the end; the text is for the log."""
 
 
 class Brain:

@@ -41,6 +41,10 @@ class Wanted(Struct, frozen=True):
     arguments: str
 
 
+class BrainFailed(Exception):  # noqa: N818 (it reads as what happened)
+    """The brain did not answer, or not to the end; the text is for the log."""
+
+
 class Nonsense(Exception):  # noqa: N818 (it reads as what happened)
     """The brain's answer cannot be understood, or says that it failed; the text is for the log."""
 

@@ -44,8 +44,8 @@ _PAUSE_FRAMES = 7
 
 _MIN_PIECE_FRAMES = 250
 _MAX_PIECE_FRAMES = 500
-"""After 8 s an utterance is cut at the next pause, after 16 s anywhere: a final takes 0.9 s at most, and others
-wait for it no longer. The recognizer could take 30 s, and makes no fewer errors with that."""
+"""After 8 s an utterance is cut at the next pause, after 16 s anywhere: a final takes 0.9 s at most, and
+others wait for it no longer. The recognizer could take 30 s, and makes no fewer errors with that."""
 
 _MAX_CUT_OFF = 2
 _MAX_AHEAD_S = 1.0
@@ -374,7 +374,7 @@ class Listener:
         return piece
 
     async def _transcribe(self, pcm: bytes) -> Transcript:
-        """Transcribe what may be the end of an utterance, which shows when there has been silence for longer."""
+        """Transcribe what may be the end of an utterance, as longer silence will show."""
         return await self._recognizer.transcribe(pcm, final=True, due_in_s=_HANGOVER_LEFT_S)
 
     def _show_partial(self, utterance: _Utterance) -> None:

@@ -20,15 +20,15 @@ from importlib import metadata, resources
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from antiphon.engine.fetch import FetchError, Package, extract, fetch_archive
+
+if TYPE_CHECKING:  # rich takes 50 ms to load, and is for people who look at tables and bars
+    from rich.console import Console
 
 State = Literal["ready", "missing", "damaged"]
 
@@ -283,6 +283,8 @@ def run(args: argparse.Namespace, store: ModelStore | None = None) -> int:
 
 
 def _run_pull(store: ModelStore) -> int:
+    from rich.console import Console
+
     console = Console(stderr=True)
     try:
         if console.is_terminal:
@@ -297,6 +299,8 @@ def _run_pull(store: ModelStore) -> int:
 
 
 def _pull_with_bar(store: ModelStore, console: Console) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("Looking", total=None)
@@ -322,6 +326,9 @@ def _print_list(store: ModelStore, *, as_json: bool) -> None:
         listing = [{**msgspec.to_builtins(model), "state": state} for model, state in rows]
         print(msgspec.json.format(msgspec.json.encode(listing)).decode())
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
     for heading in ("task", "language", "licence", "source"):

@@ -2,22 +2,22 @@
 
 No I/O, no clock and no thread in here: `now` is any steady clock in seconds, `recognizer` does the work.
 
-A final is whatever somebody waits for. Finals go by the moment at which he begins to wait, so none is overtaken
-for ever. A partial never goes before one, and stops where it is in the way of one; a conversation has one
-waiting at most, whose audio is taken when it begins, so it is never stale. All partials together have a share of
-the machine's time: how often they come follows from how long they take and how many want one.
+A final is whatever somebody waits for. Finals go by the moment at which he begins to wait, so none is
+overtaken for ever. A partial never goes before one, and stops where it is in the way of one; a conversation
+has one waiting at most, whose audio is taken when it begins, so it is never stale. All partials together have
+a share of the machine's time: how often they come follows from how long they take and how many want one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Final
 
 from msgspec import Struct
 
 PARTIALS_SHARE: Final = 0.4
-"""Of the time of all workers. What is left is for finals, for which it suffices at eight conversations a worker,
-and for the work that shares the cores."""
+"""Of the time of all workers. What is left is for finals, and for the work that shares the cores."""
 BURST_S: Final = 1.0
 """So much of that share, for each worker, may be saved up."""
 DELAY_HALVES_S: Final = 4.0
@@ -115,13 +115,17 @@ class Schedule:
         return self._saved_at - self._saved_s / self._share + 0.001
 
     def delay_s(self, now: float) -> float:
-        """Return how long finals wait for a worker: those of the last seconds on average, or one that waits."""
+        """Return how long finals wait for a worker: the last ones on average, or one that waits now."""
         waiting_s = max((now - work.due for work in self._finals), default=0.0)
-        return max(self._delay_s * 0.5 ** ((now - self._delay_at) / DELAY_HALVES_S), waiting_s)
+        return max(self._mean_delay_s(now), waiting_s)
 
     def _note_delay(self, delay_s: float, now: float) -> None:
-        mean_s = self._delay_s * 0.5 ** ((now - self._delay_at) / DELAY_HALVES_S)
+        mean_s = self._mean_delay_s(now)
         self._delay_s, self._delay_at = mean_s + DELAY_WEIGHT * (delay_s - mean_s), now
+
+    def _mean_delay_s(self, now: float) -> float:
+        forgotten = math.exp2((self._delay_at - now) / DELAY_HALVES_S)
+        return self._delay_s * forgotten
 
     def _save(self, now: float) -> None:
         self._saved_s = min(self._most_saved_s, self._saved_s + (now - self._saved_at) * self._share)

@@ -14,16 +14,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import msgspec
 
 from antiphon.engine.admission import CONVERSATIONS_A_CORE
-from antiphon.engine.brain import BUILTIN, KEY_VARIABLE, Brain
 from antiphon.engine.detector import DetectorModel
 from antiphon.engine.ear import ListenerEar
 from antiphon.engine.faults import ScriptError
+from antiphon.engine.flags import BUILTIN, add_arguments
 from antiphon.engine.listener import Listener, ListenerEvent
 from antiphon.engine.memory import Handles
 from antiphon.engine.models import ModelError, ModelStore, default_directory
@@ -32,7 +32,10 @@ from antiphon.engine.service import Converse, Service, unchanged
 from antiphon.engine.stream import Ear, OpenEar, Parts, Voice
 from antiphon.engine.synthesizer import Synthesizer
 
-Number = TypeVar("Number", int, float)
+if TYPE_CHECKING:
+    from antiphon.engine.brain import Brain
+
+__all__ = ["BrainUnusable", "CannotListen", "add_arguments", "listen", "run", "serving", "thinking"]
 
 DRAIN_S: Final = 3.0
 """How long the open conversations have from the announcement to the end."""
@@ -51,43 +54,6 @@ _OPTIONS: Final = (
 )
 
 _log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags of `antiphon engine`."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_port, default=8081, help="port to listen on, 0 for any (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--models-dir", type=Path, help="folder of the speech models (default: the user's cache)"
-    )
-    parser.add_argument(
-        "--max-conversations",
-        type=_count,
-        help=f"new ones are refused beyond so many (default: {CONVERSATIONS_A_CORE} a core)",
-    )
-    parser.add_argument(
-        "--max-connection-s",
-        type=_seconds,
-        default=600.0,
-        help="longest connection in seconds, announced a minute before (default: %(default)s)",
-    )
-    parser.add_argument("--workers", type=_count, help="threads that recognise (default: one a core)")
-    parser.add_argument(
-        "--brain",
-        default=BUILTIN,
-        metavar="URL",
-        help="the chat API that answers, like http://127.0.0.1:11434/v1; its key is in ANTIPHON_BRAIN_KEY "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--brain-model", default="", metavar="NAME", help="its model (default: the first that it lists)"
-    )
-    parser.add_argument(
-        "--faults", type=Path, metavar="FILE", help="TOML file of what is to go wrong, to test against"
-    )
-    parser.add_argument("--exit-with-parent", action="store_true", help="stop when standard input is closed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,7 +100,9 @@ async def load_speech(
         asyncio.to_thread(Synthesizer.load, store),
         asyncio.to_thread(Recognizer.load, store, workers),
     )
-    async with recognizer, synthesizer:
+    async with recognizer, synthesizer, asyncio.TaskGroup() as tasks:
+        # Nobody has said anything yet that is to be answered within that time.
+        tasks.create_task(synthesizer.warm_up())
 
         def open_ear(on_event: Callable[[ListenerEvent], None], tasks: asyncio.TaskGroup) -> Ear:
             return ListenerEar(Listener(recognizer, detector, on_event, tasks))
@@ -157,6 +125,9 @@ async def thinking(args: argparse.Namespace) -> AsyncIterator[Brain | None]:
     if args.brain == BUILTIN:
         yield None
         return
+    # Who has none need not load HTTP.
+    from antiphon.engine.brain import KEY_VARIABLE, Brain
+
     try:
         brain = Brain(args.brain, args.brain_model, os.environ.get(KEY_VARIABLE, ""))
     except ValueError as error:
@@ -255,25 +226,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # there is none for Windows
         return None
     return uvloop.new_event_loop
-
-
-def _port(text: str) -> int:
-    return _number(int, text, 0, 65_535)
-
-
-def _count(text: str) -> int:
-    return _number(int, text, 1, 1_000_000)
-
-
-def _seconds(text: str) -> float:
-    return _number(float, text, 0.1, 1_000_000)
-
-
-def _number(kind: Callable[[str], Number], text: str, least: float, most: float) -> Number:
-    try:
-        value = kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"must be {least} to {most}")
-    return value

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 import grpc
 import numpy as np
@@ -19,13 +19,16 @@ import numpy.typing as npt
 import soxr
 
 from antiphon.engine import wire
-from antiphon.engine.brain import Brain, BrainFailed
+from antiphon.engine.chat import BrainFailed
 from antiphon.engine.conversation import Conversation
 from antiphon.engine.effects import Ask, Effect, End, Hush, Say, Send
 from antiphon.engine.listener import ListenerEvent
 from antiphon.engine.memory import Handles, Memory
 from antiphon.engine.playback import RATE_HZ
 from antiphon.engine.queues import Inbox, Outbox
+
+if TYPE_CHECKING:  # an engine without one need not load HTTP
+    from antiphon.engine.brain import Brain
 
 INPUT_RATE_HZ: Final = 16_000
 FLUSH_TIMEOUT_S: Final = 2.0
