@@ -116,6 +116,22 @@ async def test_the_brain_of_the_settings_answers() -> None:
 
 
 @pytest.mark.speech
+async def test_a_prepared_process_is_taken_over() -> None:
+    engine = EngineProcess()
+    async with engine.prepared():
+        (prepared,) = psutil.Process().children()
+        async with running(engine):
+            assert engine.pid == prepared.pid
+    assert await gone(prepared)
+
+
+async def test_a_prepared_process_that_nobody_wants_is_stopped(tmp_path: Path) -> None:
+    async with EngineProcess(models_dir=tmp_path).prepared():
+        (prepared,) = psutil.Process().children()
+    assert await gone(prepared)
+
+
+@pytest.mark.speech
 async def test_the_settings_say_how_many_conversations_there_may_be() -> None:
     settings = Config(upstream="local", engine_conversations=1)
     async with node.upstream(settings) as (gemini, ready), asyncio.timeout(60):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +34,22 @@ def test_help_is_there(command: str, capsys: pytest.CaptureFixture[str]) -> None
         main([*command.split(), "--help"])
     assert end.value.code == 0
     assert "usage: antiphon" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["config"]])
+def test_a_command_loads_what_it_runs_and_no_more(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from antiphon.cli import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    print({'grpc', 'google', 'numpy', 'av', 'httpx', 'rich', 'websockets'} & {*sys.modules})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("\nset()\n")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,50 @@ def test_stopping_ends_the_decoding(moonshine: Moonshine) -> None:
     stop = Event()
     stop.set()
     assert moonshine.transcribe(recording("ps_0870").pcm, stop, 4) == NOTHING
+
+
+class Counted:
+    """A session of the runtime, and how often it has run."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.runs = 0
+
+    def run(self, *arguments: Any) -> Any:
+        self.runs += 1
+        return self._session.run(*arguments)
+
+
+@pytest.mark.speech
+def test_what_a_draft_holds_is_not_searched_for_again(
+    moonshine: Moonshine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = recording("ps_0870")
+    decoder = Counted(moonshine._decoder)
+    monkeypatch.setattr(moonshine, "_decoder", decoder)
+    half = moonshine.transcribe(said.pcm[: len(said.pcm) // 4 * 2], Event(), 1)
+    decoder.runs = 0
+    anew = moonshine.transcribe(said.pcm, Event(), 1)
+    steps, decoder.runs = decoder.runs, 0
+    drafted = moonshine.transcribe(said.pcm, Event(), 1, half.tokens)
+    assert decoder.runs < steps * 0.75
+    assert word_errors(said.reference, drafted.text) == word_errors(said.reference, anew.text) == 0
+    assert drafted.confidence == pytest.approx(anew.confidence, abs=0.03)
+    # All of it again is one step and the end; what is no speech is none with a draft, too.
+    decoder.runs = 0
+    assert moonshine.transcribe(said.pcm, Event(), 1, anew.tokens).text
+    assert decoder.runs <= 2
+    for sound in NO_SPEECH.values():
+        assert moonshine.transcribe(pcm(sound), Event(), 1, half.tokens) == NOTHING
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_draft_that_is_wrong_does_no_harm(moonshine: Moonshine, beams: int) -> None:
+    said = recording("ps_0870")
+    for draft in ([7] * 5, [9_999] * 400, moonshine.transcribe(recording("ps_0880").pcm, Event(), 1).tokens):
+        heard = moonshine.transcribe(said.pcm, Event(), beams, draft)
+        assert word_errors(said.reference, heard.text) == 0
 
 
 @pytest.mark.speech

@@ -87,6 +87,25 @@ def test_partials_have_a_share_of_the_time() -> None:
     assert schedule.begin(now) is final
 
 
+def test_what_is_due_has_a_reserve() -> None:
+    schedule = Schedule(1, partials_share=0.5)
+    now = 100.0
+    while True:
+        shown, _ = schedule.partial("shown", now + 3.0)
+        if schedule.begin(now) is not shown:
+            break
+        now += 0.1
+        schedule.end(shown, now)
+    # The shown one waits, and one that is due does not.
+    assert now < schedule.wake_at() < now + 3.0
+    new, _ = schedule.partial("new", now)
+    assert schedule.wake_at() <= now + 0.01
+    assert schedule.begin(now) is new
+    schedule.end(new, now)
+    # It is its turn when it is due, or there is enough for all.
+    assert schedule.begin(now + 3.0) is shown
+
+
 def test_nothing_is_to_be_woken_for_where_no_partial_waits_for_its_share() -> None:
     schedule = Schedule(1)
     assert schedule.wake_at() == float("inf")

@@ -13,8 +13,8 @@ CONVERSATIONS_A_CORE: Final = 8
 BEHIND_S: Final = 0.5
 CAUGHT_UP_S: Final = 0.2
 """Where finals wait longer than this for a thread, no new conversation is taken until they wait less than
-that. It is what is left of 1.5 s after the end of speech when the pause that ends it has been waited for (0.54 s)
-and its text made."""
+that. It is what is left of 1.5 s after the end of speech when the pause that ends it has been waited for and
+its text made."""
 
 RETRY_S: Final = 5.0
 """When a client that was refused may try again."""
@@ -23,7 +23,7 @@ _SPARE_CALLS: Final = 16
 
 
 class Admission:
-    """Counts of what is open. `call()` and `admit()` that return no reason are undone by their counterparts."""
+    """Counts of what is open. Who was let in by `call()` or `admit()` goes by its counterpart."""
 
     def __init__(self, max_conversations: int) -> None:
         self._max_conversations = max_conversations

@@ -19,7 +19,8 @@ from msgspec import Struct
 PARTIALS_SHARE: Final = 0.4
 """Of the time of all workers. What is left is for finals, and for the work that shares the cores."""
 BURST_S: Final = 1.0
-"""So much of that share, for each worker, may be saved up."""
+RESERVE_S: Final = 0.5
+"""So much of that share, for each worker, may be saved up, and so much of it is left to what is due."""
 DELAY_HALVES_S: Final = 4.0
 DELAY_WEIGHT: Final = 0.2
 """How much one final counts in the measure of how long they wait, and how fast that is forgotten."""
@@ -43,6 +44,7 @@ class Schedule:
         self._workers = workers
         self._share = partials_share * workers
         self._most_saved_s = BURST_S * workers
+        self._reserve_s = RESERVE_S * workers
         self._saved_s = self._most_saved_s
         self._saved_at = 0.0
         self._finals: list[Work] = []
@@ -75,11 +77,11 @@ class Schedule:
             work = min(self._finals, key=_due)
             self._finals.remove(work)
             self._note_delay(max(0.0, now - work.due), now)
-        elif self._partials and self._saved_s > 0:
-            work = min(self._partials.values(), key=_due)
-            del self._partials[work.owner]
         else:
-            return None
+            work = min(self._partials.values(), key=_due, default=None)
+            if work is None or self._saved_s <= (self._reserve_s if work.due > now else 0):
+                return None
+            del self._partials[work.owner]
         self._running[work] = now
         return work
 
@@ -110,9 +112,13 @@ class Schedule:
 
     def wake_at(self) -> float:
         """Return when a partial that waits for its share may begin; infinity where it waits for a worker."""
-        if not self._partials or self._saved_s > 0 or len(self._running) >= self._workers:
+        if not self._partials or len(self._running) >= self._workers:
             return float("inf")
-        return self._saved_at - self._saved_s / self._share + 0.001
+        due = min(work.due for work in self._partials.values())
+        return min(max(due, self._saves_at(0)), self._saves_at(self._reserve_s)) + 0.001
+
+    def _saves_at(self, saved_s: float) -> float:
+        return self._saved_at + max(0.0, saved_s - self._saved_s) / self._share
 
     def delay_s(self, now: float) -> float:
         """Return how long finals wait for a worker: the last ones on average, or one that waits now."""
