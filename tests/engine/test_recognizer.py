@@ -142,9 +142,11 @@ def test_what_a_draft_holds_is_not_searched_for_again(
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_draft_that_is_wrong_does_no_harm(moonshine: Moonshine, beams: int) -> None:
     said = recording("ps_0870")
+    anew = moonshine.transcribe(said.pcm, Event(), beams)
     for draft in ([7] * 5, [9_999] * 400, moonshine.transcribe(recording("ps_0880").pcm, Event(), 1).tokens):
         heard = moonshine.transcribe(said.pcm, Event(), beams, draft)
         assert word_errors(said.reference, heard.text) == 0
+        assert heard.confidence == pytest.approx(anew.confidence, abs=0.01)
 
 
 @pytest.mark.speech
