@@ -48,7 +48,9 @@ _MAX_PIECE_FRAMES = 500
 others wait for it no longer. The recognizer could take 30 s, and makes no fewer errors with that."""
 
 _MAX_CUT_OFF = 2
-"""The listener goes on while what was cut off is recognised, unless so many pieces wait for it."""
+_MAX_AHEAD_S = 1.0
+"""The listener goes on while what was cut off is recognised, unless so many pieces wait for it, or audio that
+comes faster than it is spoken: its partials would come when all is over."""
 
 _CUT_WINDOW_FRAMES = 200
 _CUT_SMOOTHING_FRAMES = 5
@@ -335,7 +337,7 @@ class Listener:
         task = self._tasks.create_task(self._transcribe_cut_off(utterance, place, utterance.cut(frame)))
         self._cut_off.add(task)
         task.add_done_callback(self._cut_off.discard)
-        while len(self._cut_off) >= _MAX_CUT_OFF:
+        while self._cut_off and (len(self._cut_off) >= _MAX_CUT_OFF or self.backlog_s > _MAX_AHEAD_S):
             await asyncio.wait(self._cut_off, return_when=asyncio.FIRST_COMPLETED)
 
     async def _transcribe_cut_off(self, utterance: _Utterance, place: int, pcm: bytes) -> None:
