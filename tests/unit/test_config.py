@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import config
-from antiphon.config import ConfigError, load
+from antiphon.config import Config, ConfigError, load, needs_engine
 
 
 def write(folder: Path, text: str) -> Path:
@@ -110,3 +110,17 @@ def test_every_setting_says_what_it_is() -> None:
 def test_the_reference_is_up_to_date() -> None:
     reference = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
     assert config.markdown() in reference.read_text()
+
+
+def test_who_needs_the_embedded_engine() -> None:
+    assert needs_engine(Config())
+    assert needs_engine(Config(gemini_api_key="key", fallback="local"))
+    assert not needs_engine(Config(gemini_api_key="key"))
+    assert not needs_engine(Config(upstream="grpc://127.0.0.1:1"))
+
+
+def test_how_many_conversations_the_engine_carries() -> None:
+    assert load({}, {})[0].engine_conversations is None
+    assert load({}, {"ANTIPHON_ENGINE_CONVERSATIONS": "3"})[0].engine_conversations == 3
+    with pytest.raises(ConfigError, match="engine_conversations"):
+        load({"engine_conversations": "0"}, {})
