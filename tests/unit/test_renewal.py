@@ -230,6 +230,10 @@ class TestRenewal:
     def test_what_is_refused_without_one_is_refused(self) -> None:
         assert not fails(renewal(None), ErrorCode.UPSTREAM_REFUSED)
 
+    def test_an_engine_that_is_busy_is_asked_until_the_patience_is_over(self) -> None:
+        tried = renewal()
+        assert all(fails(tried, ErrorCode.UPSTREAM_BUSY) for _ in range(2 * QUOTA_TRIES))
+
     def test_a_quota_is_not_asked_for_ever(self) -> None:
         tried = renewal()
         assert [fails(tried, ErrorCode.UPSTREAM_QUOTA) for _ in range(QUOTA_TRIES)] == [True, True, False]

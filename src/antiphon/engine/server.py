@@ -100,14 +100,19 @@ async def load_speech(
         asyncio.to_thread(Synthesizer.load, store),
         asyncio.to_thread(Recognizer.load, store, workers),
     )
-    async with recognizer, synthesizer, asyncio.TaskGroup() as tasks:
+    async with recognizer, synthesizer:
         # Nobody has said anything yet that is to be answered within that time.
-        tasks.create_task(synthesizer.warm_up())
+        warming = asyncio.create_task(synthesizer.warm_up())
 
         def open_ear(on_event: Callable[[ListenerEvent], None], tasks: asyncio.TaskGroup) -> Ear:
             return ListenerEar(Listener(recognizer, detector, on_event, tasks))
 
-        yield open_ear, synthesizer, recognizer.delay_s
+        try:
+            yield open_ear, synthesizer, recognizer.delay_s
+        finally:
+            warming.cancel()
+            with suppress(asyncio.CancelledError):
+                await warming
     _log.info("recognition: %s", msgspec.json.encode(recognizer.counts).decode())
 
 
