@@ -73,16 +73,23 @@ class Schedule:
         self._save(now)
         if len(self._running) >= self._workers:
             return None
+        work = self._next(now)
+        if work:
+            self._running[work] = now
+        return work
+
+    def _next(self, now: float) -> Work | None:
         if self._finals:
             work = min(self._finals, key=_due)
             self._finals.remove(work)
             self._note_delay(max(0.0, now - work.due), now)
-        else:
-            work = min(self._partials.values(), key=_due, default=None)
-            if work is None or self._saved_s <= (self._reserve_s if work.due > now else 0):
-                return None
-            del self._partials[work.owner]
-        self._running[work] = now
+            return work
+        if not self._partials:
+            return None
+        work = min(self._partials.values(), key=_due)
+        if self._saved_s <= (self._reserve_s if work.due > now else 0):
+            return None
+        del self._partials[work.owner]
         return work
 
     def end(self, work: Work, now: float) -> None:
