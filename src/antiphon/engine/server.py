@@ -27,7 +27,7 @@ from antiphon.engine.flags import BUILTIN, add_arguments
 from antiphon.engine.listener import Listener, ListenerEvent
 from antiphon.engine.memory import Handles
 from antiphon.engine.models import ModelError, ModelStore, default_directory
-from antiphon.engine.recognizer import Recognizer, cores
+from antiphon.engine.recognizer import Counts, Recognizer, cores
 from antiphon.engine.service import Converse, Service, unchanged
 from antiphon.engine.stream import Ear, OpenEar, Parts, Voice
 from antiphon.engine.synthesizer import Synthesizer
@@ -113,7 +113,8 @@ async def load_speech(
             warming.cancel()
             with suppress(asyncio.CancelledError):
                 await warming
-    _log.info("recognition: %s", msgspec.json.encode(recognizer.counts).decode())
+    if recognizer.counts != Counts():
+        _log.info("recognition: %s", msgspec.json.encode(recognizer.counts).decode())
 
 
 class BrainUnusable(Exception):  # noqa: N818 (it reads as what happened)
