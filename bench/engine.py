@@ -31,6 +31,7 @@ from antiphon.errors import GatewayError, first_of
 from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.codec import Voice
 from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.stream import ModelStream
 from bench import machine
 from recordings import recordings, word_errors, words
 
@@ -108,7 +109,7 @@ class Speaker:
             assert isinstance(error, GatewayError)
             self._tally.ended[error.code] += 1
 
-    async def _speak(self, stream: live.LiveStream, number: int, until: float) -> None:
+    async def _speak(self, stream: ModelStream, number: int, until: float) -> None:
         self._began = self._loop.time()
         sent = 0
 
@@ -144,7 +145,7 @@ class Speaker:
             self._tally.wrong += word_errors(utterance.reference, " ".join(self._heard))
             self._tally.words += len(words(utterance.reference))
 
-    async def _listen(self, stream: live.LiveStream) -> None:
+    async def _listen(self, stream: ModelStream) -> None:
         async for event in stream:
             now = self._loop.time()
             counts = now >= self._count_from

@@ -17,6 +17,7 @@ from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.codec import Voice
 from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.stream import ModelStream
 from antiphon.local import engine_arguments
 from loopback_engine import ALL, Engine, engine, said
 
@@ -86,7 +87,7 @@ def client(running: Engine) -> Gemini:
     return Gemini(Upstream(running.target, tls=False, voice=Voice(EMBEDDED)))
 
 
-async def handle_of(stream: live.LiveStream) -> str:
+async def handle_of(stream: ModelStream) -> str:
     async for event in stream:
         if isinstance(event, live.HandleChanged) and event.handle:
             return event.handle
