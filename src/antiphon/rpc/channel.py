@@ -20,8 +20,6 @@ BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 2.0
 STEADY_S: Final = 1.0
 """A connection that is lost sooner after it was made counts as one that could not be."""
-CLOSE_S: Final = 1.0
-"""How long a connection may take to close before it is cut."""
 
 
 class Channel:
@@ -134,7 +132,8 @@ class Channel:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         for connection in list(self._connections):
-            await self._close(connection)
+            connection.close()
+            await connection.closed()
 
     # ---- connections
 
@@ -160,10 +159,12 @@ class Channel:
                         raise ConnectionError(connection.lost)
                     await self._change()
         except (OSError, TimeoutError) as error:
-            connection.close()
             self._failed(str(error) or "it did not answer in time")
         else:
             self._connections.append(connection)
+        finally:
+            if connection not in self._connections:
+                connection.close()
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
@@ -217,11 +218,3 @@ class Channel:
             await waiter
         finally:
             self._changed.discard(waiter)
-
-    async def _close(self, connection: Connection) -> None:
-        connection.close()
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await connection.closed()
-        except TimeoutError:
-            connection.cut()

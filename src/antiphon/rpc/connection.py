@@ -27,6 +27,8 @@ MAX_UNWRITTEN_BYTES: Final = 4 * 1024 * 1024
 """What may wait in the socket. Calls wait long before; a peer that asks and does not read is cut."""
 UNSENT_BYTES: Final = 256 * 1024
 """Where so much waits in the socket, calls wait."""
+CLOSE_S: Final = 1.0
+"""How long a connection may take to write what waits when it is closed, before it is cut."""
 KEEPALIVE_TIMEOUT_S: Final = 10.0
 """How long a keepalive ping may take to be answered."""
 
@@ -64,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._pings: dict[bytes, asyncio.Future[None]] = {}
         self._ping_number = 0
         self._closed = asyncio.Event()
+        self._cutter: asyncio.TimerHandle | None = None
         self._reads = False
         self._sentence = ""
 
@@ -132,7 +135,7 @@ class Connection(asyncio.Protocol):
             self._pings.pop(payload, None)
 
     def close(self) -> None:
-        """Close it; calls that are under way are lost."""
+        """Close it; calls that are under way are lost. A peer that does not read is cut after a while."""
         if self.lost is None:
             self._http2.go_away()
             self._flush()
@@ -206,8 +209,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed.set()
-        if self._watch:
-            self._watch.cancel()
+        for timer in (self._watch, self._cutter):
+            if timer:
+                timer.cancel()
         self._lose(self._sentence or f"The connection was lost: {exc or 'it was closed'}.")
 
     # ---- within
@@ -255,8 +259,9 @@ class Connection(asyncio.Protocol):
             if not answered.done():
                 answered.set_exception(error)
         self._changed()
-        if self._transport:
+        if self._transport and not self._closed.is_set():
             self._transport.close()
+            self._cutter = asyncio.get_running_loop().call_later(CLOSE_S, self.cut)
 
     def _look_after(self, keepalive_s: float, asked_at: float | None = None) -> None:
         """Ping a peer of which nothing came for a while; take it for lost when nothing comes then, either."""

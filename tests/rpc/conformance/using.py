@@ -1,0 +1,99 @@
+"""What the tests of both clients do with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from antiphon.gemini.calls import Call, Calls
+from antiphon.gemini.grpcio_calls import GrpcioCalls
+from antiphon.gemini.native_calls import NativeCalls
+from antiphon.gemini.upstream import ClientName, Upstream
+from antiphon.rpc import RpcError
+
+WITHIN_S: Final = 5.0
+"""Whatever is waited for has happened by then, or never does."""
+STILL_S: Final = 0.25
+"""What has not moved for so long stands still."""
+
+
+@asynccontextmanager
+async def calling(
+    client: ClientName, target: str, told: str | None = None, **options: Any
+) -> AsyncIterator[Calls]:
+    """Hold the connections to a server whose calls are told this by their key; see `servers`."""
+    upstream = Upstream(target, client=client, **{"tls": False, "api_key": told, **options})
+    calls: Calls = NativeCalls(upstream) if client == "native" else GrpcioCalls(upstream)
+    try:
+        yield calls
+    finally:
+        async with asyncio.timeout(WITHIN_S):
+            await calls.aclose()
+
+
+@asynccontextmanager
+async def watching(calls: Calls) -> AsyncIterator[None]:
+    """Watch the server meanwhile."""
+    task = asyncio.create_task(calls.watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
+
+
+@asynccontextmanager
+async def connected(calls: Calls) -> AsyncIterator[Call]:
+    """Make a call, which is on its connection."""
+    async with calls.call() as call:
+        async with asyncio.timeout(WITHIN_S):
+            await call.connected()
+        yield call
+
+
+async def end_of(call: Call) -> RpcError:
+    """Read until the call ends; return what with."""
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(RpcError) as ended:
+            while True:
+                await call.read()
+    return ended.value
+
+
+async def outcome(doing: Awaitable[object]) -> RpcError:
+    """Return what the call has ended with when this is done."""
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(RpcError) as ended:
+            await doing
+    return ended.value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def until_that(condition: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    """As `until`, of what another process has to be asked."""
+    async with asyncio.timeout(WITHIN_S):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def at_rest(number: Callable[[], Awaitable[int]]) -> int:
+    """Return a number once it has begun to grow and stands still."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(WITHIN_S):
+        last, since = 0, loop.time()
+        while not last or loop.time() - since < STILL_S:
+            await asyncio.sleep(0.02)
+            now = await number()
+            if now != last:
+                last, since = now, loop.time()
+    return last
