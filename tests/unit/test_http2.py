@@ -6,7 +6,7 @@ from struct import pack
 from typing import Any
 
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -326,6 +326,9 @@ class TestReceiving:
         )
 
 
+BOMB = b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000 + b"\xbe" * 100
+"""A header of 4,000 bytes, which is then named 100 times by one byte each."""
+
 BROKEN = {
     "a frame that is too long": (frames.head(16_385, frames.DATA, 0, 1), Http2Code.FRAME_SIZE_ERROR),
     "data of no stream": (data(0, b"x"), Http2Code.PROTOCOL_ERROR),
@@ -337,7 +340,6 @@ BROKEN = {
         frames.pack(1, 4, 1, b"\xff\xff\xff\xff"),
         Http2Code.COMPRESSION_ERROR,
     ),
-    "headers that are no text": (frames.pack(1, 4, 1, b"\x00\x01\xff\x01\xff"), Http2Code.COMPRESSION_ERROR),
     "a push": (frames.pack(frames.PUSH_PROMISE, 4, 1, bytes(4)), Http2Code.PROTOCOL_ERROR),
     "interrupted headers": (frames.pack(1, 0, 1, b"") + data(1, b"x"), Http2Code.PROTOCOL_ERROR),
     "headers of two": (frames.pack(1, 0, 1, b"") + frames.pack(9, 4, 3, b""), Http2Code.PROTOCOL_ERROR),
@@ -349,6 +351,15 @@ BROKEN = {
     "empty continuations": (
         frames.pack(1, 0, 1, b"") + frames.pack(9, 0, 1, b"") * (MAX_IDLE_FRAMES + 1),
         Http2Code.ENHANCE_YOUR_CALM,
+    ),
+    "headers a byte at a time": (
+        frames.pack(1, 0, 1, b"") + frames.pack(9, 0, 1, b"x") * (MAX_IDLE_FRAMES + 1),
+        Http2Code.ENHANCE_YOUR_CALM,
+    ),
+    "a small block that is large headers": (frames.pack(1, 4, 1, BOMB), Http2Code.COMPRESSION_ERROR),
+    "a table that is larger than allowed": (
+        frames.pack(1, 4, 1, b"\x3f\xe2\x1f"),
+        Http2Code.COMPRESSION_ERROR,
     ),
     "settings of a stream": (frames.pack(4, 0, 1, b""), Http2Code.PROTOCOL_ERROR),
     "settings that are not whole": (frames.pack(4, 0, 0, bytes(5)), Http2Code.FRAME_SIZE_ERROR),
@@ -382,6 +393,44 @@ def test_what_breaks_the_connection(name: str) -> None:
     peer = Peer()
     peer.open()
     assert peer.fails(sent) is code
+
+
+def test_headers_before_the_answers_are_a_flood_too() -> None:
+    peer = Peer()
+    one = peer.open()
+    early = peer.headers(one, [(":status", "103"), ("link", "x")])
+    peer.give(early)
+    assert peer.fails(peer.headers(one, [(":status", "103")]) * 1000) is Http2Code.ENHANCE_YOUR_CALM
+
+
+def test_headers_of_a_stream_that_is_over_are_a_flood_too() -> None:
+    peer = Peer()
+    one = peer.open()
+    peer.client.reset(one)
+    peer.give(peer.headers(one))
+    assert peer.fails(peer.headers(one) * 1000) is Http2Code.ENHANCE_YOUR_CALM
+
+
+def test_headers_that_are_no_text_are_of_no_harm_to_other_streams() -> None:
+    peer = Peer()
+    one, three = peer.open(), peer.open()
+    (came,) = peer.give(frames.pack(1, 4, one, b"\x00\x01a\x02\xc3\xff"))
+    assert came == HeadersCame(one, [("a", "\ufffd\ufffd")], ends=False)
+    (reset,) = peer.give(frames.pack(1, 4, one, b"\x00\x01\xff\x01x"))
+    assert isinstance(reset, StreamReset)
+    assert peer.give(peer.headers(three)) == [HeadersCame(three, OK, ends=False)]
+
+
+def test_of_many_sizes_of_the_table_the_peer_is_told_two() -> None:
+    """The least and the last; RFC 7541 wants no others, and a peer may take no others."""
+    peer = Peer()
+    peer.give(frames.settings({1: 0}) + frames.settings({1: 100}) + frames.settings({1: 50}) * 2)
+    peer.give(frames.settings({1: 4096}) + frames.settings({1: 60}))
+    peer.frames()
+    peer.open()
+    (opening,) = peer.frames()
+    assert opening.payload[:3] == b"\x20\x3f\x1d"
+    assert Decoder().decode(opening.payload) == [(":method", "POST"), ("a", "b")]
 
 
 def test_many_pings_are_no_flood_among_data() -> None:

@@ -66,23 +66,24 @@ class Messages:
             length = self._length(data)
             if len(data) == PREFIX_BYTES + length:
                 return [data[PREFIX_BYTES:]]
-        found = []
         self._parts.append(data)
         self._size += len(data)
-        while self._size >= self._wanted:
-            joined = b"".join(self._parts)
-            part, rest = joined[: self._wanted], joined[self._wanted :]
-            self._parts, self._size = [rest], len(rest)
+        if self._size < self._wanted:
+            return []
+        joined, at, found = b"".join(self._parts), 0, []
+        while len(joined) - at >= self._wanted:
+            begin, at = at, at + self._wanted
             if self._in_message:
-                found.append(part)
+                found.append(joined[begin:at])
                 self._wanted = PREFIX_BYTES
             else:
-                self._wanted = self._length(part)
+                self._wanted = self._length(joined, begin)
             self._in_message = not self._in_message
+        self._parts, self._size = [joined[at:]], len(joined) - at
         return found
 
-    def _length(self, data: bytes) -> int:
-        compressed, length = _PREFIX.unpack_from(data)
+    def _length(self, data: bytes, at: int = 0) -> int:
+        compressed, length = _PREFIX.unpack_from(data, at)
         if compressed:
             raise RpcError(Status.INTERNAL, "A message is compressed, which was not offered.")
         if length > self._max_bytes:

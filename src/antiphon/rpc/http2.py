@@ -101,7 +101,7 @@ class _Stream:
         """What the peer may send for now."""
         self.unread = 0
         """Consumed, and not yet given back to the peer's window."""
-        self.waiting: deque[bytes] = deque()
+        self.waiting: deque[memoryview] = deque()
         self.ends = False
         """Whether the stream ends behind what waits."""
         self.is_writable = True
@@ -187,7 +187,7 @@ class Http2Client:
             self._out.append(data)
             stream.is_writable = not ends
             return True
-        stream.waiting.append(data)
+        stream.waiting.append(memoryview(data))
         stream.ends = ends
         return self._flush(number, stream)
 
@@ -336,8 +336,7 @@ class Http2Client:
     def _continue_headers(self, frame: Frame) -> Iterator[Event]:
         if self._block is None:
             raise Http2Error(Http2Code.PROTOCOL_ERROR, "CONTINUATION continues nothing.")
-        if not frame.payload:
-            self._idle()
+        self._idle()
         number, begun, ends = self._block
         if len(begun) + len(frame.payload) > HEADER_LIST_BYTES:
             raise Http2Error(Http2Code.ENHANCE_YOUR_CALM, "The headers are too long.")
@@ -350,14 +349,17 @@ class Http2Client:
         (number, block, ends), self._block = self._block, None
         try:
             # They change the decoder's table, so they are decoded whatever has become of their stream.
-            decoded = self._decoder.decode(block)
-        except (HPACKError, UnicodeDecodeError):
+            decoded = self._decoder.decode(block, raw=True)
+        except HPACKError:
             raise Http2Error(Http2Code.COMPRESSION_ERROR, "Headers cannot be decoded.") from None
-        self._idle_frames = 0
+        headers = [(_text(name), _text(value)) for name, value in decoded]
         stream = self._streams.get(number)
+        if stream is None or (not ends and _is_informational(headers)):
+            self._idle()
+        else:
+            self._idle_frames = 0
         if stream is None:
             return
-        headers = [(str(name), str(value)) for name, value in decoded]
         if wrong := malformed(headers):
             yield self._refuse(number, Http2Code.PROTOCOL_ERROR, wrong)
             return
@@ -390,6 +392,10 @@ class Http2Client:
             match name:
                 case frames.HEADER_TABLE_SIZE:
                     self._encoder.header_table_size = min(value, 4096)
+                    # Of many sizes the peer is told the least and the last (RFC 7541, section 4.2).
+                    sizes = self._encoder.table_size_changes
+                    if len(sizes) > 2:
+                        sizes[:] = [min(sizes), sizes[-1]]
                 case frames.MAX_CONCURRENT_STREAMS:
                     self._max_streams = value
                 case frames.INITIAL_WINDOW_SIZE:
@@ -477,7 +483,7 @@ class Http2Client:
             stream.send_window -= size
             self._send_window -= size
             self._out.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
-            self._out.append(data[:size])
+            self._out.append(bytes(data[:size]))
             if whole:
                 stream.waiting.popleft()
             else:
@@ -492,6 +498,16 @@ class Http2Client:
         del self._streams[number]
 
 
+def _text(data: bytes) -> str:
+    """Return a part of a header; one that is no UTF-8 is of no harm to other calls."""
+    return bytes(data).decode("utf-8", "replace")
+
+
+def _is_informational(headers: Headers) -> bool:
+    """Whether these are headers before the answer's (1xx), of which any number may come."""
+    return bool(headers) and headers[0][0] == ":status" and headers[0][1].startswith("1")
+
+
 def malformed(headers: Headers) -> str:
     """Return what is wrong with headers of a response (RFC 9113, section 8.2); "" where nothing is."""
     seen_regular = False
@@ -503,6 +519,6 @@ def malformed(headers: Headers) -> str:
                 return f"The header {name[:40]} is out of place."
             continue
         seen_regular = True
-        if not name or name != name.lower():
+        if not name or not name.isascii() or name != name.lower():
             return f"{name[:40]!r} is no name of a header."
     return ""

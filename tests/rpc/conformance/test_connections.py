@@ -183,9 +183,9 @@ async def test_a_server_that_kills_its_calls(client: ClientName, serve: Serve) -
         async with (
             serve(port=server.port),
             calling(client, server.target, "echo", wait_for_ready=True) as anew,
+            connected(anew) as call,
         ):
-            async with connected(anew) as call:
-                await says(call, b"hello")
+            await says(call, b"hello")
 
 
 async def test_nobody_there(client: ClientName) -> None:

@@ -43,18 +43,18 @@ async def test_every_status(client: ClientName, serve: Serve, status: Status, af
     async with (
         serve() as server,
         calling(client, server.target, told(after, status, details, rich())) as calls,
+        connected(calls) as call,
     ):
-        async with connected(calls) as call:
-            for number in range(after):
-                await call.write(bytes([number]))
-                assert await call.read() == bytes([number])
-            ended = await end_of(call)
-            assert ended.status is status
-            assert ended.details == details or status is Status.OK  # of which grpc-js says "OK"
-            assert dict(ended.trailers)["x-why"] == "told so"
-            assert dict(ended.trailers)["grpc-status-details-bin"] == rich()
-            assert (await outcome(call.read())).status is status, "it stays so"
-            assert (await outcome(call.write(b"more"))).status is status
+        for number in range(after):
+            await call.write(bytes([number]))
+            assert await call.read() == bytes([number])
+        ended = await end_of(call)
+        assert ended.status is status
+        assert ended.details == details or status is Status.OK  # of which grpc-js says "OK"
+        assert dict(ended.trailers)["x-why"] == "told so"
+        assert dict(ended.trailers)["grpc-status-details-bin"] == rich()
+        assert (await outcome(call.read())).status is status, "it stays so"
+        assert (await outcome(call.write(b"more"))).status is status
 
 
 @pytest.mark.parametrize("details", DETAILS.values(), ids=DETAILS)
