@@ -36,6 +36,14 @@ class Peer:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
+    async def drain(self) -> None:
+        """Return when the client takes more."""
+        await self._writer.drain()
+
+    def cut(self) -> None:
+        """Break the connection."""
+        self._writer.transport.abort()
+
     def headers(self, stream: int, headers: list[tuple[str, str]] = OK, *, ends: bool = False) -> None:
         flags = frames.END_HEADERS | frames.END_STREAM * ends
         self.send(frames.pack(frames.HEADERS, flags, stream, self._encoder.encode(headers)))
@@ -94,8 +102,8 @@ async def serving(*scripts: Script) -> AsyncIterator[int]:
         script = left.pop(0) if len(left) > 1 else left[0]
         try:
             await script(Peer(reader, writer))
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client is gone, or the test
         except AssertionError as error:
             failures.append(error)
         finally:

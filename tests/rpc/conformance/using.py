@@ -15,7 +15,7 @@ from antiphon.gemini.native_calls import NativeCalls
 from antiphon.gemini.upstream import ClientName, Upstream
 from antiphon.rpc import RpcError
 
-WITHIN_S: Final = 5.0
+WITHIN_S: Final = 20.0
 """Whatever is waited for has happened by then, or never does."""
 STILL_S: Final = 0.25
 """What has not moved for so long stands still."""
