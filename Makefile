@@ -31,4 +31,4 @@ chaos: ## break nodes, networks, model and store, and see whether anything is lo
 	@SHORT="$(SHORT)" SEED="$(SEED)" scripts/chaos
 
 clean: ## remove what setup and test have made
-	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules
+	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules tests/rpc/conformance/grpc_js/node_modules

@@ -93,12 +93,14 @@ async def serving(*scripts: Script) -> AsyncIterator[int]:
     """Serve the first connection by the first script, and so on; the last is for all that follow."""
     left = list(scripts)
     tasks: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
     failures: list[BaseException] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
         tasks.add(task)
+        writers.add(writer)
         script = left.pop(0) if len(left) > 1 else left[0]
         try:
             await script(Peer(reader, writer))
@@ -119,4 +121,7 @@ async def serving(*scripts: Script) -> AsyncIterator[int]:
             task.cancel()
         if tasks:
             await asyncio.wait(list(tasks))
+        for writer in writers:
+            writer.transport.abort()  # whatever a client has not read
+        await asyncio.sleep(0)
     assert not failures, failures

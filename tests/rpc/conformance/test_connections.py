@@ -69,7 +69,7 @@ async def test_calls_while_a_server_goes_away(client: ClientName, serve: Serve) 
     stopped = False
 
     async def over_and_over() -> list[Status]:
-        ends = []
+        ends: list[Status] = []
         while not stopped or ends[-1] is not Status.OK:
             async with calls.call() as call:
                 ended = await outcome(one(call))

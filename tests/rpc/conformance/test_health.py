@@ -116,11 +116,12 @@ async def test_a_server_with_no_room_for_the_question(
     async with (
         serve(streams=1) as server,
         calling(client, server.target, "echo", streams_a_channel=1) as calls,
+        connected(calls) as call,
+        asyncio.timeout(WITHIN_S),
     ):
-        async with connected(calls) as call, asyncio.timeout(WITHIN_S):
-            asking = asyncio.create_task(call.ping())
-            while not asking.done():
-                await call.write(b"hello")
-                assert await call.read() == b"hello"
-                await asyncio.sleep(0.02)
-            await asking
+        asking = asyncio.create_task(call.ping())
+        while not asking.done():
+            await call.write(b"hello")
+            assert await call.read() == b"hello"
+            await asyncio.sleep(0.02)
+        await asking

@@ -48,6 +48,14 @@ async def a_good_call(calls: Calls) -> None:
         assert (await end_of(call)).status is Status.OK
 
 
+async def a_call(calls: Calls) -> None:
+    """Make one, and read to its end."""
+    async with calls.call() as call:
+        await call.connected()
+        while True:
+            await call.read()
+
+
 async def a_good_call_at_last(calls: Calls) -> None:
     """The connection that was bad may yet have taken a call."""
     async with asyncio.timeout(WITHIN_S):
@@ -148,8 +156,8 @@ CASES: dict[str, tuple[Sent, Status]] = {
 
 
 NOT_OF_GRPCIO = {"padding of more than there is", "padding without a length", "more DATA than the window"}
-"""It knows of no padding, which no server of gRPC uses, and takes it for part of the message. A call that is sent
-more than its window it leaves as it is, for ever: the gateway's health check finds that out.
+"""It knows of no padding, which no server of gRPC uses, and takes it for part of the message. A call that is
+sent more than its window it leaves as it is, for ever: the gateway's health check finds that out.
 """
 
 
@@ -173,10 +181,9 @@ async def test_amid_an_answer(client: ClientName, name: str) -> None:
         serving(hostile, answering) as port,
         calling(client, f"127.0.0.1:{port}", wait_for_ready=True) as calls,
     ):
-        async with connected(calls) as call:
-            ended = await end_of(call)
+        ended = await outcome(a_call(calls))
         assert client == "grpcio" or ended.status is status, ended
-        await a_good_call(calls)
+        await a_good_call_at_last(calls)
         await a_good_call(calls)
 
 
@@ -258,15 +265,11 @@ async def test_what_begins_otherwise(client: ClientName, name: str, monkeypatch:
     monkeypatch.setattr(channels, "CONNECT_S", 0.5)
     patient = dict(grpcio_calls._CHANNEL_OPTIONS) | {"grpc.min_reconnect_backoff_ms": 500}
     monkeypatch.setattr(grpcio_calls, "_CHANNEL_OPTIONS", tuple(patient.items()))
-    async with serving(BEGINNINGS[name]) as port, calling(client, f"127.0.0.1:{port}") as calls:
-
-        async def a_call() -> None:
-            async with calls.call() as call:
-                await call.connected()
-                await call.read()
-
+    # grpcio asks a server again and again that goes away before it has looked at a call.
+    others = () if (client, name) != ("grpcio", "GOAWAY") else (cut,)
+    async with serving(BEGINNINGS[name], *others) as port, calling(client, f"127.0.0.1:{port}") as calls:
         for _ in range(2):
-            assert (await outcome(a_call())).status is not Status.OK
+            assert (await outcome(a_call(calls))).status is not Status.OK
     async with (
         serving(BEGINNINGS[name], answering) as port,
         calling(client, f"127.0.0.1:{port}", wait_for_ready=True) as calls,
@@ -311,10 +314,14 @@ async def test_however_it_is_cut(client: ClientName, size: int) -> None:
             await asyncio.sleep(0)
         await peer.gone()
 
-    async with serving(cutting) as port, calling(client, f"127.0.0.1:{port}") as calls:
-        async with connected(calls) as call, asyncio.timeout(WITHIN_S):
-            assert [await call.read() for _ in range(3)] == [b"hello", b"", b"two"]
-            assert (await end_of(call)).status is Status.OK
+    async with (
+        serving(cutting) as port,
+        calling(client, f"127.0.0.1:{port}") as calls,
+        connected(calls) as call,
+        asyncio.timeout(WITHIN_S),
+    ):
+        assert [await call.read() for _ in range(3)] == [b"hello", b"", b"two"]
+        assert (await end_of(call)).status is Status.OK
 
 
 # ---- memory
@@ -329,10 +336,10 @@ ENDLESS: dict[str, Sent] = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-async def test_what_does_not_end_takes_no_memory(client: ClientName, name: str) -> None:
+async def test_what_does_not_end_takes_no_memory(name: str) -> None:
     """The client reads nothing, and is sent far more than it has allowed.
 
-    grpcio reads such a connection no more and does not end it, so that only its memory is looked at.
+    This is not asked of grpcio: it reads such a connection no more, and neither ends it nor its calls.
     """
     grown = 0
     begin = psutil.Process().memory_info().rss
@@ -348,16 +355,13 @@ async def test_what_does_not_end_takes_no_memory(client: ClientName, name: str) 
         try:
             for _ in range(ENDLESS_BYTES // len(part)):
                 peer.send(part)
-                async with asyncio.timeout(1 if client == "grpcio" else WITHIN_S):
-                    await peer.drain()
+                await peer.drain()
                 grown = max(grown, psutil.Process().memory_info().rss - begin)
-        except TimeoutError:
-            assert client == "grpcio", "it is held, and the connection is not ended"
         finally:
             over.set()
         peer.cut()
 
-    async def a_call() -> None:
+    async def idle_call() -> None:
         async with calls.call() as call:
             await call.connected()
             await over.wait()  # nothing is read until then
@@ -367,8 +371,8 @@ async def test_what_does_not_end_takes_no_memory(client: ClientName, name: str) 
     over = asyncio.Event()
     async with (
         serving(endless, answering) as port,
-        calling(client, f"127.0.0.1:{port}", wait_for_ready=True) as calls,
+        calling("native", f"127.0.0.1:{port}", wait_for_ready=True) as calls,
     ):
-        assert (await outcome(a_call())).status is not Status.OK
+        assert (await outcome(idle_call())).status is not Status.OK
         assert grown < GROWS_BYTES
         await a_good_call_at_last(calls)
