@@ -32,7 +32,7 @@ def rich(size: int = 10) -> bytes:
 
 
 def told(after: int, status: Status, details: str = "", binary: bytes = b"") -> str:
-    return f"end {after} {status.value} {details.encode().hex()} {binary.hex()}"
+    return f"end {after} {status.value} {details.encode().hex()} {binary.hex()}".strip()
 
 
 @pytest.mark.parametrize("after", [0, 2], ids=["at once", "after messages"])
