@@ -23,8 +23,11 @@ from antiphon.rpc.http2 import (
 )
 from antiphon.rpc.status import Http2Error, RpcError, Status
 
-MAX_UNWRITTEN_BYTES: Final = 4 * 1024 * 1024
-"""What may wait in the socket. Calls wait long before; a peer that asks and does not read is cut."""
+MAX_UNREAD_ANSWERS_BYTES: Final = 1024 * 1024
+"""Answers that may be added to what waits in the socket; a peer that asks and does not read is cut.
+
+What calls write is not counted: `drained()` bounds it, and a peer's windows may be larger than any bound.
+"""
 UNSENT_BYTES: Final = 256 * 1024
 """Where so much waits in the socket, calls wait."""
 CLOSE_S: Final = 1.0
@@ -68,6 +71,8 @@ class Connection(asyncio.Protocol):
         self._closed = asyncio.Event()
         self._cutter: asyncio.TimerHandle | None = None
         self._reads = False
+        self._answer_bytes = 0
+        """Answers that were written since the socket took everything."""
         self._sentence = ""
 
     # ---- for the channel
@@ -241,11 +246,13 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._reads or self._transport is None:
             return  # all that comes of what was read is written at once
+        answer_bytes = self._http2.answer_bytes
         out = self._http2.take()
         if not out or self._transport.is_closing():
             return
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._transport.get_write_buffer_size() > MAX_UNWRITTEN_BYTES:
+        self._answer_bytes = 0 if self.is_writable else self._answer_bytes + answer_bytes
+        if self._answer_bytes > MAX_UNREAD_ANSWERS_BYTES:
             self._lose("The server does not read.")
 
     def _lose(self, sentence: str) -> None:

@@ -221,6 +221,11 @@ class Http2Client:
         """Say that the connection is closed."""
         self._out.append(frames.go_away(0, code))
 
+    @property
+    def answer_bytes(self) -> int:
+        """How much of what `take()` returns the peer has asked for by its frames."""
+        return self._answer_bytes
+
     def take(self) -> list[bytes]:
         """Return what is to be written, in order."""
         out, self._out = self._out, []

@@ -191,7 +191,7 @@ AFTERWARDS: dict[str, Sent] = {
     "DATA": frame(frames.DATA, grpc.framed(b"more")),
     "headers": frame(frames.HEADERS, block(*DONE), 5),
     "RST_STREAM": frame(frames.RST_STREAM, bytes(4)),
-    "RST_STREAM again and again": lambda n: frames.reset(n, 2) * 500,
+    "RST_STREAM again and again": lambda n: frames.reset(n, 0) * 500,
     "WINDOW_UPDATE": lambda n: frames.window_update(n, 1),
 }
 
@@ -325,6 +325,28 @@ async def test_however_it_is_cut(client: ClientName, size: int) -> None:
 
 
 # ---- memory
+
+
+async def test_who_asks_and_does_not_read_is_left() -> None:
+    """Data comes in between, so that it is no flood; grpcio stops reading instead."""
+
+    async def deaf(peer: Peer) -> None:
+        await peer.begin()
+        stream = await peer.call()
+        peer.headers(stream)
+        while True:
+            peer.send(PING * 900)
+            peer.data(stream, grpc.framed(b"x"))
+            await peer.drain()
+
+    async with (
+        serving(deaf, answering) as port,
+        calling("native", f"127.0.0.1:{port}", wait_for_ready=True) as calls,
+    ):
+        ended = await outcome(a_call(calls))
+        assert (ended.status, ended.details) == (Status.UNAVAILABLE, "The server does not read.")
+        await a_good_call_at_last(calls)
+
 
 ENDLESS_BYTES = 200 * 1024 * 1024
 GROWS_BYTES = 100 * 1024 * 1024

