@@ -444,6 +444,16 @@ def test_many_pings_are_no_flood_among_data() -> None:
         peer.client.send(one, b"x")
 
 
+def test_how_much_the_peer_has_asked_for() -> None:
+    peer = Peer()
+    list(peer.client.receive(frames.pack(6, 0, 0, bytes(8)) * 3))
+    peer.open()
+    list(peer.client.receive(frames.pack(6, 0, 0, bytes(8))))
+    assert peer.client.answer_bytes == 17
+    peer.client.take()
+    assert peer.client.answer_bytes == 0
+
+
 def test_answers_that_nobody_takes_are_bounded() -> None:
     peer = Peer()
     one = peer.open()
