@@ -9,10 +9,9 @@ import asyncio
 import json
 import sys
 
-from antiphon.gemini.calls import Call
 from antiphon.gemini.upstream import ClientName
 from antiphon.rpc import RpcError
-from rpc.conformance.using import WITHIN_S, calling
+from rpc.conformance.using import WITHIN_S, Call, calling
 
 
 async def echoed(call: Call) -> str:

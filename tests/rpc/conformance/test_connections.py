@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from antiphon.gemini.calls import Call, Calls
 from antiphon.gemini.upstream import ClientName
 from antiphon.rpc import Status
 from rpc.conformance.conftest import Serve
@@ -14,6 +13,8 @@ from rpc.conformance.network import network
 from rpc.conformance.servers import Server
 from rpc.conformance.using import (
     WITHIN_S,
+    Call,
+    Calls,
     calling,
     connected,
     end_of,

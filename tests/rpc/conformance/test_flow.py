@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from antiphon.gemini.calls import Call
 from antiphon.gemini.upstream import ClientName
 from antiphon.rpc import Status
 from rpc.conformance.conftest import Serve
-from rpc.conformance.using import WITHIN_S, at_rest, calling, connected, end_of, until_that
+from rpc.conformance.using import WITHIN_S, Call, at_rest, calling, connected, end_of, until_that
 
 MESSAGE = bytes(50_000)
 BOUND_BYTES = 12 * 1024 * 1024

@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from antiphon.gemini.calls import Call
 from antiphon.gemini.upstream import MAX_MESSAGE_BYTES, ClientName
 from antiphon.rpc import RpcError, Status
 from rpc.conformance.conftest import Serve
 from rpc.conformance.servers import Server
-from rpc.conformance.using import WITHIN_S, calling, connected, end_of, until, until_that
+from rpc.conformance.using import WITHIN_S, Call, calling, connected, end_of, until, until_that
 
 FRAME, WINDOW, PREFIX = 16_384, 65_535, 5
 SIZES = [

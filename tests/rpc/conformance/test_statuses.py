@@ -8,11 +8,10 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from antiphon.gemini.calls import Call
 from antiphon.gemini.upstream import ClientName
 from antiphon.rpc import Status
 from rpc.conformance.conftest import Serve
-from rpc.conformance.using import WITHIN_S, calling, connected, end_of, outcome
+from rpc.conformance.using import WITHIN_S, Call, calling, connected, end_of, outcome
 
 DETAILS = {
     "nothing": "",
@@ -20,7 +19,7 @@ DETAILS = {
     "UTF-8": "zu viel: ä€𝄞 — 太多",
     "what looks encoded": "100 % of 5%25, %zz, %",
     "control characters": "one\ntwo\r\n\ttab\x7f\0",
-    "long": "long " * 800,
+    "long": "long " * 400,
 }
 
 
