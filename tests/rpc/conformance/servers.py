@@ -83,6 +83,7 @@ class GrpcioServer:
         self._open = self._cancelled = self._received = self._sent = 0
         self._released = asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     @property
     def target(self) -> str:
@@ -117,7 +118,9 @@ class GrpcioServer:
         await self._leaving
 
     async def kill(self) -> None:
-        await self._server.stop(None)
+        if not self._is_stopped:
+            self._is_stopped = True
+            await self._server.stop(None)
         if self._leaving:
             await self._leaving
 
