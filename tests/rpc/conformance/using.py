@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from antiphon.errors import GatewayError
 from antiphon.gemini import calls as form
 from antiphon.gemini.grpcio_calls import GrpcioCalls
 from antiphon.gemini.native_calls import NativeCalls
@@ -25,10 +26,30 @@ class Call:
     """A call, as the tests use it: the one place that knows the form that both clients have."""
 
     def __init__(self, call: form.Call) -> None:
+        self._call = call
         self.connected = call.connected
-        self.write = call.write
         self.read = call.read
-        self.ping = call.ping
+        self.listen = call.listen
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; returns when there is room for another."""
+        if not self._call.write(message):
+            await self._call.drain()
+
+    async def ping(self) -> None:
+        """Return when the other end has answered; raises what it is told instead."""
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answered(error: GatewayError | None) -> None:
+            if told.done():
+                return
+            if error:
+                told.set_exception(error)
+            else:
+                told.set_result(None)
+
+        self._call.ask(answered)
+        await told
 
 
 class Calls:
