@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 AT_ONCE: Final = struct.pack("ii", 1, 0)
@@ -26,7 +27,6 @@ class Network:
         self._flows = asyncio.Event()
         self._flows.set()
         self._connections: set[asyncio.Task[None]] = set()
-        self._cutting = False
 
     @property
     def here(self) -> str:
@@ -66,28 +66,33 @@ class Network:
 
     # ---- a connection
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._pass_on(reader, writer))
         self._connections.add(task)
-        writers = [writer]
+        task.add_done_callback(partial(self._ended, writer))
+
+    def _ended(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        """Close a connection, also where its task was cancelled before it began."""
+        _close(writer, at_once=task.cancelled())
+        self._connections.discard(task)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self.target.rpartition(":")
         try:
-            host, _, port = self.target.rpartition(":")
             onwards, back = await asyncio.open_connection(host, int(port))
-            writers.append(back)
+        except OSError:
+            return
+        try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._copy(reader, back))
                 tasks.create_task(self._copy(onwards, writer))
         except* OSError:
             pass  # it is cut where it was cut
         except* asyncio.CancelledError:
-            for each in writers:
-                if not each.is_closing():
-                    each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            _close(back, at_once=True)
+            raise
         finally:
-            for each in writers:
-                each.transport.abort()
-            self._connections.discard(task)
+            _close(back)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
@@ -98,6 +103,15 @@ class Network:
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+
+
+def _close(writer: asyncio.StreamWriter, *, at_once: bool = False) -> None:
+    """Close a connection; `at_once`: with an RST."""
+    if writer.is_closing():
+        return
+    if at_once:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    writer.transport.abort()
 
 
 @asynccontextmanager
