@@ -7,14 +7,14 @@ all others, and all that is wrong, is the library's.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # where it was built without its extension
     from websockets.utils import apply_mask
 
-__all__ = ["BINARY", "TEXT", "Cut", "cut", "payload", "server_header"]
+__all__ = ["BINARY", "TEXT", "cut", "payload", "server_header"]
 
 TEXT: Final = 0x81
 """The first byte of a frame that is a whole message of text: final, nothing reserved."""
@@ -24,21 +24,9 @@ _MASKED: Final = 0x80
 _MASK_BYTES: Final = 4
 
 
-class Cut(NamedTuple):
-    """Where a frame is: from `start` to before `end`, and its payload from `begin` on."""
-
-    first: int
-    start: int
-    begin: int
-    end: int
-
-    @property
-    def is_message(self) -> bool:
-        return self.first in (TEXT, BINARY)
-
-
-def cut(data: bytes, at: int, most: int) -> Cut | None:
-    """Return where the frame is that begins at a place; None where its header is not whole.
+def cut(data: bytes, at: int, most: int) -> tuple[int, int] | None:
+    """Return where the payload of the frame that begins at a place begins, and where it ends; None where the
+    frame's header is not whole.
 
     Raises:
         ValueError: it is not masked, or its payload is longer than `most` bytes.
@@ -46,26 +34,25 @@ def cut(data: bytes, at: int, most: int) -> Cut | None:
     left = len(data) - at
     if left < 2:
         return None
-    size, begin = data[at + 1], at + 2
-    if not size & _MASKED:
+    size, begin = data[at + 1] - _MASKED, at + 2 + _MASK_BYTES
+    if size < 0:
         raise ValueError("not masked")
-    size &= 0x7F
-    if size >= 126:
-        width = 2 if size == 126 else 8
-        if left < 2 + width:
+    if size == 126:
+        if left < 4:
             return None
-        size = int.from_bytes(data[begin : begin + width], "big")
-        begin += width
+        size, begin = data[at + 2] << 8 | data[at + 3], begin + 2
+    elif size == 127:
+        if left < 10:
+            return None
+        size, begin = int.from_bytes(data[at + 2 : at + 10], "big"), begin + 8
     if size > most:
         raise ValueError("too long")
-    begin += _MASK_BYTES
-    return Cut(data[at], at, begin, begin + size)
+    return begin, begin + size
 
 
-def payload(data: bytes, frame: Cut) -> bytes | bytearray:
+def payload(data: bytes, begin: int, end: int) -> bytes | bytearray:
     """Return what a frame holds, unmasked."""
-    begin = frame.begin
-    return apply_mask(data[begin : frame.end], data[begin - _MASK_BYTES : begin])
+    return apply_mask(data[begin:end], data[begin - _MASK_BYTES : begin])
 
 
 def server_header(first: int, size: int) -> bytes:

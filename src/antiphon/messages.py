@@ -279,6 +279,8 @@ def _validation_error(text: str) -> GatewayError:
 
 def require_integer(number: Number, path: str) -> None:
     """Raise PROTOCOL_BAD_MESSAGE unless the number is whole and exact."""
+    if type(number) is int and -(2**53) <= number <= 2**53:
+        return
     if number != number or abs(number) > 2**53 or number != int(number):
         raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path)
 

@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
+_MESSAGES: Final = (client_frames.TEXT, client_frames.BINARY)
 _END_OF_REQUEST: Final = b"\r\n\r\n"
 
 _PAGE: Final = {
@@ -285,6 +286,7 @@ class _Client(asyncio.Protocol):
         self._is_foreign = False
         """Whether all that comes is the library's: what comes after a plain request, a close, or nonsense."""
         self._paused = False
+        self._reads = True
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -427,19 +429,21 @@ class _Client(asyncio.Protocol):
             except ValueError:
                 self._is_foreign = True
                 continue
-            if frame is None or frame.end > end:
+            if frame is None or frame[1] > end:
                 self._begun, at = data[at:], end
                 break
-            at = frame.end
-            if frame.is_message and self._bridge and self._ws.current_size is None:
-                message = client_frames.payload(data, frame)
-                self._bridge.receive(message, binary=frame.first == client_frames.BINARY)
+            first, start = data[at], at
+            begin, at = frame
+            if first in _MESSAGES and self._bridge and self._ws.current_size is None:
+                message = client_frames.payload(data, begin, at)
+                self._bridge.receive(message, binary=first == client_frames.BINARY)
             else:
-                self._hand_over(data[frame.start : at])
+                self._hand_over(data[start:at])
         if at < end:
             # While it was parsed, nothing more was read.
             self._unparsed = data[at:]
-        self._regulate()
+        if self._unparsed or self._paused or not self._reads:
+            self._regulate()
 
     def _pass_on(self, data: bytes, at: int) -> int:
         """Let the library have what is none of a client's frames; return the place behind it."""
@@ -468,7 +472,8 @@ class _Client(asyncio.Protocol):
         """Read on when all that was read is parsed, and the bridge takes more."""
         if self._transport.is_closing():
             return
-        if not self._unparsed and not self._paused:
+        self._reads = not self._unparsed and not self._paused
+        if self._reads:
             self._transport.resume_reading()
             return
         self._transport.pause_reading()

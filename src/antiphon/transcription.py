@@ -78,3 +78,11 @@ def _varint(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+TAGS: Final = (
+    _varint(CONFIDENCE_FIELD << 3 | _FIXED32),
+    _varint(FINAL_FIELD << 3 | _VARINT),
+    _varint(WHOLE_FIELD << 3 | _LENGTH_DELIMITED),
+)
+"""How the private fields begin; a message without any of them has none."""

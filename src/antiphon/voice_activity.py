@@ -50,3 +50,7 @@ def _key(field: int, wire_type: int) -> bytes:
     """Return the tag of a field of 16 to 2,047: a varint of two bytes."""
     tag = field << 3 | wire_type
     return bytes((tag & 0x7F | 0x80, tag >> 7))
+
+
+TAG: Final = _key(STARTED_FIELD, _VARINT)
+"""How the private fields begin; a message without it has none."""

@@ -68,14 +68,15 @@ class AudioStream:
         self._announced_hz = rate_hz
         self._regained: list[bytes | GatewayError] = []
         self._rate_changes = 0
-        self._is_verbatim = format == "LINEAR16" and rate_hz == INPUT_RATE_HZ
-        """Whether what comes in is what goes out."""
+        self._verbatim: _Linear16Decoder | None = None
+        """The decoder, where what comes in whole is what goes out."""
         self._decoder: FlacDecoder | OpusDecoder | _Linear16Decoder
         match format:
             case "FLAC":
                 self._decoder = FlacDecoder()
             case "LINEAR16":
-                self._decoder = _Linear16Decoder(rate_hz)
+                self._decoder = linear16 = _Linear16Decoder(rate_hz)
+                self._verbatim = linear16 if rate_hz == INPUT_RATE_HZ else None
             case "audio/ogg;codecs=opus":
                 self._decoder = OpusDecoder()
                 rate_hz = OPUS_RATE_HZ
@@ -101,7 +102,11 @@ class AudioStream:
         if self.ended or sequence < expected:
             self.duplicates += sequence < expected
             return Decoded(b"")
-        if self._is_verbatim and sequence == expected and self._is_whole(data):
+        if (
+            self._verbatim
+            and sequence == expected
+            and not (len(data) % 2 or self._regained or self._verbatim.half)
+        ):
             self._sequence = sequence
             self._pcm_bytes += len(data)
             return Decoded(data)
@@ -175,13 +180,6 @@ class AudioStream:
             case linear16:
                 linear16.half = state.linear16
         return stream
-
-    def _is_whole(self, data: bytes) -> bool:
-        """Whether neither the data nor what was before it leaves something behind."""
-        decoder = self._decoder
-        return not (
-            len(data) % 2 or self._regained or (isinstance(decoder, _Linear16Decoder) and decoder.half)
-        )
 
     def _convert(
         self, items: Iterator[Block | Damage], max_bytes: float = inf

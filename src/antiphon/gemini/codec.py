@@ -26,6 +26,9 @@ _FunctionDeclaration: Final[Any] = _types.FunctionDeclaration.pb()
 AUDIO_MIME_TYPE: Final = f"audio/pcm;rate={live.INPUT_RATE_HZ}"
 _ANSWER_RATE_HZ: Final = 24_000
 
+_PRIVATE_TAGS: Final = (*transcription.TAGS, voice_activity.TAG)
+"""One of these is in a message that has private fields; to look for them costs less than to parse them."""
+
 CONTEXT_HEADING: Final = "\n\nContext: "
 """Stands between a typed turn and the JSON of its context."""
 
@@ -141,8 +144,18 @@ def _audio_prefix(size: int) -> bytes:
     return cast(bytes, message.SerializeToString())[:-size]
 
 
-def events(message: Any) -> list[live.LiveEvent]:
-    """Return what a server message says, in the order it takes effect.
+def events_of(data: bytes) -> list[live.LiveEvent]:
+    """Return what a server message says that has travelled as these bytes.
+
+    Raises:
+        google.protobuf.message.DecodeError: it is none.
+    """
+    message = ServerMessage.FromString(data)
+    return events(message, private=any(tag in data for tag in _PRIVATE_TAGS))
+
+
+def events(message: Any, *, private: bool = True) -> list[live.LiveEvent]:
+    """Return what a server message says, in the order it takes effect; `private`: it may have private fields.
 
     Usage comes first: it belongs to the turn that the message may end.
     """
@@ -154,7 +167,7 @@ def events(message: Any) -> list[live.LiveEvent]:
         )
     match message.WhichOneof("message_type"):
         case "server_content":
-            found += _content_events(message.server_content)
+            found += _content_events(message.server_content, private)
         case "tool_call":
             found += [
                 live.Called(call.id, call.name, _arguments(call.args))
@@ -173,12 +186,13 @@ def events(message: Any) -> list[live.LiveEvent]:
     return found
 
 
-def _content_events(content: Any) -> list[live.LiveEvent]:
+def _content_events(content: Any, private: bool) -> list[live.LiveEvent]:
     found: list[live.LiveEvent] = []
-    if activity := voice_activity.decode(content):
+    if private and (activity := voice_activity.decode(content)):
         found.append(live.VoiceActivity(*activity))
     if content.HasField("input_transcription"):
-        found.append(_heard(content.input_transcription))
+        heard = content.input_transcription
+        found.append(_heard(heard) if private else live.Heard(heard.text))
     if content.HasField("output_transcription") and content.output_transcription.text:
         found.append(live.Said(content.output_transcription.text))
     for part in content.model_turn.parts:

@@ -126,11 +126,12 @@ class _Stream(ModelStream):
             await self._call.drain()
 
     async def read(self) -> list[LiveEvent]:
-        return codec.events(await self._message())
+        with _gateway_errors():
+            return _events(await self._call.read())
 
     async def listen(self, take: Take, full: Full, room: Room) -> None:
         def taken(message: bytes) -> bool:
-            for event in codec.events(_parsed(message)):
+            for event in _events(message):
                 take(event)
             return not full()
 
@@ -162,6 +163,13 @@ def _gateway_errors() -> Iterator[None]:
 def _parsed(message: bytes) -> Any:
     try:
         return codec.ServerMessage.FromString(message)
+    except DecodeError as error:
+        raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
+
+
+def _events(message: bytes) -> list[LiveEvent]:
+    try:
+        return codec.events_of(message)
     except DecodeError as error:
         raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
 

@@ -206,7 +206,8 @@ class Session:
             return self._reject(out_of_place(message), now)
         if kind not in NOT_ACTIVE:
             self._clocks.active(now)
-        self._presence.confirm()
+        if len(self._presence.digests) > 1:
+            self._presence.confirm()
         match message:
             case AudioChunk():
                 return self._chunk(message, now)
@@ -777,7 +778,8 @@ class Session:
             heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
         self._paced = now < self._pace.resume_at
         if len(heard) == 1 and isinstance(heard[0], live.Audio):
-            self._timeline.skip(self._uplink.add(heard[0], now))  # as of nearly every chunk
+            if skipped_ms := self._uplink.add(heard[0], now):  # as of nearly every chunk
+                self._timeline.skip(skipped_ms)
         else:
             if any(isinstance(item, GatewayError) for item in heard):
                 self._uplink.doubt()
@@ -819,8 +821,9 @@ class Session:
 
     def _open(self, now: float) -> list[Effect]:
         """Open the conversation with the model, if it is not."""
-        opening = self._link.open(now)
-        return self._act(opening, now) if opening else []
+        if self._link.state is not State.READY:
+            return []
+        return self._act(self._link.open(now), now)
 
     def _reopen(self, now: float) -> list[Effect]:
         """Open another conversation: whether the model detects speech is said once, at the beginning."""

@@ -74,8 +74,7 @@ class Presence:
 
     def confirm(self) -> None:
         """Note that the client has had what was sent when it came: a spent token stays spent."""
-        if len(self.digests) > 1:
-            self.digests = self.digests[:1]
+        self.digests = self.digests[:1]
 
     # ---- audio
 

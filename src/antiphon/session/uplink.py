@@ -165,7 +165,7 @@ class Uplink:
             size -= len(entry.item.pcm)
         self._waiting.append(entry)
         self._weigh(entry, 1)
-        return _ms(size)
+        return _ms(size) if size else 0.0
 
     def take(self, now: float) -> Item | None:
         """Take the next item; None where none waits, or too much is on its way."""
@@ -288,11 +288,13 @@ class Uplink:
 
     def _weigh(self, entry: Item, sign: int) -> None:
         item = entry.item
-        self._cost += sign * _cost(item)
         if isinstance(item, live.Audio):
-            self._audio_bytes += sign * len(item.pcm)
-        elif isinstance(item, live.ToolResult):
-            self.results += sign
+            size = len(item.pcm)
+            self._audio_bytes += sign * size
+            self._cost += sign * (size if size > _LEAST_COST else _LEAST_COST)
+            return
+        self._cost += sign * _cost(item)
+        self.results += sign * isinstance(item, live.ToolResult)
 
 
 def _enclosed(entries: list[Item]) -> list[Item]:
@@ -315,8 +317,6 @@ def _enclosed(entries: list[Item]) -> list[Item]:
 
 def _cost(item: live.LiveInput) -> int:
     match item:
-        case live.Audio(pcm=pcm):
-            return max(len(pcm), _LEAST_COST)
         case live.Text() | live.ToolResult():
             return _TURN_COST
         case _:

@@ -264,10 +264,10 @@ async def test_what_begins_otherwise(client: ClientName, name: str, monkeypatch:
     monkeypatch.setattr(channels, "CONNECT_S", 0.5)
     patient = dict(grpcio_calls._CHANNEL_OPTIONS) | {"grpc.min_reconnect_backoff_ms": 500}
     monkeypatch.setattr(grpcio_calls, "_CHANNEL_OPTIONS", tuple(patient.items()))
-    # grpcio asks a server again and again that goes away before it has looked at a call, for ever.
-    ends = (client, name) != ("grpcio", "GOAWAY")
+    if (client, name) == ("grpcio", "GOAWAY"):
+        pytest.skip("grpcio asks a server for ever that goes away before it has looked at a call")
     async with serving(BEGINNINGS[name]) as port, calling(client, f"127.0.0.1:{port}") as calls:
-        for _ in range(2 * ends):
+        for _ in range(2):
             assert (await outcome(a_call(calls))).status is not Status.OK
     async with (
         serving(BEGINNINGS[name], answering) as port,
