@@ -24,7 +24,7 @@ from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.extension import Resume
-from antiphon.giving import Giver
+from antiphon.giving import TIMER_SLACK_S, Giver
 from antiphon.journal import Journal
 from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Setup
 from antiphon.session.answer import Piece
@@ -55,9 +55,6 @@ _NOT_ASKED: Final = "Binary frames were not asked for: send JSON text, or binary
 
 PARTING_S: Final = 0.5
 """How long the model may take to hear how the user's turn ended, once the client is gone."""
-
-_TIMER_SLACK_S: Final = 0.002
-"""uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 _HOT: Final = frozenset({Heard})
 """Events that come many times a second, and bring no deadline nearer than `_HOT_S`."""
@@ -474,7 +471,7 @@ class Bridge:
             if self._timer:
                 self._timer.cancel()
             delay = max(0.0, deadline - now)
-            self._timer = asyncio.get_running_loop().call_later(delay + _TIMER_SLACK_S, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(delay + TIMER_SLACK_S, self._expire)
             self._timer_at = deadline
 
     def _expire(self) -> None:
@@ -561,8 +558,10 @@ class Bridge:
             await asyncio.wait([last])
         try:
             async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-                with closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals:
-                    self._giver = self._make_giver(stream, arrivals)
+                with (
+                    closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals,
+                    closing(self._make_giver(stream, arrivals)) as self._giver,
+                ):
                     tasks.create_task(self._giver.run())
                     tasks.create_task(arrivals.lost())
                     self._perform(self.session.opened(self._clock(), stream.upstream))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from antiphon.arrivals import Arrivals
 from antiphon.clock import Clock
 from antiphon.errors import GatewayError
 from antiphon.live import LiveStream
 from antiphon.session.machine import Session
+
+TIMER_SLACK_S: Final = 0.002
+"""uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 
 class Giver:
@@ -41,6 +45,7 @@ class Giver:
         self._ascertain = ascertain
         self._gave = gave
         self._stuck = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def give(self) -> None:
         """Give what there is, up to what has to wait; `run()` goes on with that."""
@@ -53,6 +58,7 @@ class Giver:
                     break
                 item = session.next_input(self._clock())
                 if item is None:
+                    self._wake_at(session.gathers_until)
                     return
                 if not self._stream.write(item):
                     break
@@ -63,6 +69,22 @@ class Giver:
             return  # the conversation is over, which whoever listens to it is told
         self.gave_all.clear()
         self._stuck.set()
+
+    def close(self) -> None:
+        """Give nothing more."""
+        if self._timer:
+            self._timer.cancel()
+
+    def _wake_at(self, at: float) -> None:
+        """Give what is gathered when its time has come; a timer that is too early is set anew."""
+        if self._timer is None and at < float("inf"):
+            delay_s = max(0.0, at - self._clock()) + TIMER_SLACK_S
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.give()
+        self._gave()
 
     async def run(self) -> None:
         """Wait where `give()` cannot, until cancelled.

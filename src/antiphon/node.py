@@ -66,6 +66,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
         idle_timeout_s=config.idle_timeout_s,
         max_duration_s=config.max_session_s,
         uplink_s=config.uplink_buffer_s,
+        gather_s=config.audio_gather_ms / 1000,
         resume_s=config.resume_window_s,
         mute_s=config.mute_timeout_s,
         connection_s=config.connection_age_s,

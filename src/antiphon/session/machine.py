@@ -158,7 +158,7 @@ class Session:
         """Whether the audio of this response travels as binary frames."""
         self._presence = Presence()
         self._pace = Pace(limits.audio_speed)
-        self._uplink = Uplink(limits.uplink_s)
+        self._uplink = Uplink(limits.uplink_s, limits.gather_s)
         self._link = Link(self._setup_now, self._uplink, Upkeep(limits.mute_s, limits.connection_s))
         self._timeline = Timeline()
         self._meter = Meter()
@@ -480,6 +480,11 @@ class Session:
     def given(self) -> int:
         """The number of what `next_input()` gave last, for `arrived()`."""
         return self._uplink.taken_number
+
+    @property
+    def gathers_until(self) -> float:
+        """When small pieces of audio that wait for others are given all the same; infinity where none do."""
+        return self._uplink.gathers_until
 
     @property
     def in_flight(self) -> bool:

@@ -22,6 +22,8 @@ class Limits(Struct, frozen=True):
     max_duration_s: float = 7200.0
     uplink_s: float = 10.0
     """Audio that may wait for the model, and how long it may wait, before UPSTREAM_SLOW."""
+    gather_s: float = 0.0
+    """How long a small piece of audio may wait for others, to be given to the model with them."""
     answer_s: float = 120.0
     """Answer audio that may wait for the client; beyond it the model is not read."""
     playback_s: float = 30.0

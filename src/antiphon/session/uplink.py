@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from antiphon import live
 from antiphon.session.loudness import is_loud
 from antiphon.session.ring import (
@@ -37,6 +39,11 @@ IN_FLIGHT_LEAST_MORE_S: Final = 0.25
 """So much more than a round trip's worth may be on its way in any case, or speech would fall behind: it is
 asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
 
+GATHER_BYTES: Final = int(0.06 * BYTES_A_SECOND)
+"""Audio that is given at once, where smaller pieces are gathered."""
+_MESSAGE_BYTES: Final = int(0.1 * BYTES_A_SECOND)
+"""What is gathered in a message at most."""
+
 _MOST_UNSAVED: Final = 300 * BYTES_A_SECOND
 """No client keeps more than five minutes of audio to send again: what says that it does is not believed."""
 _LEAST_COST: Final = 64
@@ -61,8 +68,10 @@ class Uplink:
         "_marks": tuple[int, int, list[int]],
     }
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, gather_s: float = 0.0) -> None:
         self._limit_s = limit_s
+        self._gather_s = gather_s
+        self._gather_until = 0.0
         self._waiting: deque[Item] = deque()
         self._ring = Ring()
         self._count = 0
@@ -159,6 +168,7 @@ class Uplink:
             entry = left
         if not self._waiting:
             self._moved_at = now
+            self._gather_until = now + self._gather_s
         self._count += 1
         if isinstance(entry.item, live.Audio):
             entry.loud = is_loud(entry.item.pcm)
@@ -167,9 +177,40 @@ class Uplink:
         self._weigh(entry, 1)
         return _ms(size) if size else 0.0
 
+    @property
+    def gathers_until(self) -> float:
+        """When the small pieces of audio that wait are given, if no more come until then; infinity where
+        nothing waits for that.
+        """
+        if not self._gather_s or not 0 < self._audio_bytes < GATHER_BYTES:
+            return float("inf")
+        if not isinstance(self._waiting[-1].item, live.Audio):
+            return float("inf")  # what comes after the audio is not to wait
+        return self._gather_until
+
     def take(self, now: float) -> Item | None:
-        """Take the next item; None where none waits, or too much is on its way."""
-        if not self._waiting or self._is_far(self._waiting[0].item):
+        """Take the next item; None where none waits, too much is on its way, or small pieces are gathered."""
+        if not self._waiting or now < self.gathers_until < float("inf"):
+            return None
+        entry = self._take(now)
+        if entry is None or not self._gather_s or not isinstance(entry.item, live.Audio):
+            return entry
+        parts = [entry.item.pcm]
+        size = len(entry.item.pcm)
+        while size < GATHER_BYTES and self._waiting:
+            following = self._waiting[0].item
+            if not isinstance(following, live.Audio) or size + len(following.pcm) > _MESSAGE_BYTES:
+                break
+            more = self._take(now)
+            if more is None:
+                break
+            size += len(following.pcm)
+            parts.append(following.pcm)
+            entry = replace(more, loud=entry.loud or more.loud)
+        return entry if len(parts) == 1 else replace(entry, item=live.Audio(b"".join(parts)))
+
+    def _take(self, now: float) -> Item | None:
+        if self._is_far(self._waiting[0].item):
             return None
         entry = self._waiting.popleft()
         self._weigh(entry, -1)

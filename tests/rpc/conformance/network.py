@@ -83,16 +83,26 @@ class Network:
         except OSError:
             return
         try:
+            await self._copy_both(reader, writer, onwards, back)
+        except asyncio.CancelledError:
+            _close(back, at_once=True)
+            raise
+        finally:
+            _close(back)
+
+    async def _copy_both(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        onwards: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._copy(reader, back))
                 tasks.create_task(self._copy(onwards, writer))
         except* OSError:
             pass  # it is cut where it was cut
-        except* asyncio.CancelledError:
-            _close(back, at_once=True)
-            raise
-        finally:
-            _close(back)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
