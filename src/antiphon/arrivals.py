@@ -30,6 +30,7 @@ SETTLE_S: Final = 0.1
 PING_IDLE_S: Final = 8.0
 """A model that is sent nothing is asked so often whether it is there."""
 PING_TIMEOUT_S: Final = 6.0
+"""Streams say sooner that there is no answer. Should one not, it is noticed up to `PING_IDLE_S` later."""
 
 
 class Asked(Protocol):
@@ -56,13 +57,15 @@ class Arrivals:
         self._written = session.given
         self._is_due = False
         """Whether something was written that is to be asked after."""
-        self._pause_until = 0.0
-        self._timer = self._loop.call_later(PING_IDLE_S, self._ask)
-        self._open: dict[int, asyncio.TimerHandle] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        """When to ask next, or to see whether there is reason to."""
+        self._pause_until = self._loop.time()
+        self._open: dict[int, float] = {}
         """Questions that wait for their answers, each with the end of its time."""
         self._settling: deque[asyncio.TimerHandle] = deque(maxlen=MAX_PINGS)
         self._count = 0
         self._trip_s = 0.0
+        self._idle = self._loop.call_later(PING_IDLE_S, self._look)
 
     def wrote(self, number: int) -> None:
         """Note that the stream has taken what was given up to this number.
@@ -80,38 +83,50 @@ class Arrivals:
         """Wait for a question that is not answered, which raises.
 
         Raises:
-            GatewayError: UPSTREAM_LOST, when there is no answer in `PING_TIMEOUT_S`.
+            GatewayError: UPSTREAM_LOST, there is no answer.
         """
         await self._lost
 
     def close(self) -> None:
         """Ask no more, and tell of no more answers."""
         self._lost.cancel()
-        self._timer.cancel()
-        for timer in (*self._open.values(), *self._settling):
-            timer.cancel()
+        self._idle.cancel()
+        for timer in (self._timer, *self._settling):
+            if timer:
+                timer.cancel()
 
     def _ask_at(self, at: float) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._ask)
+        if self._timer is None:
+            self._timer = self._loop.call_at(at, self._ask)
+
+    def _look(self) -> None:
+        """Ask where nothing was asked for long, and see that no answer is overdue."""
+        if self._lost.done():
+            return
+        now = self._loop.time()
+        if self._open and now >= min(self._open.values()):
+            self._lost.set_exception(GatewayError(ErrorCode.UPSTREAM_LOST))
+            return
+        if now >= self._pause_until + PING_IDLE_S:
+            self._ask()
+        wake_at = min([self._pause_until + PING_IDLE_S, *self._open.values()])
+        self._idle = self._loop.call_at(max(wake_at, now + 0.01), self._look)
 
     def _ask(self) -> None:
+        self._timer = None
         if self._lost.done() or len(self._open) >= MAX_PINGS:
             return  # the next answer makes room for it
         self._is_due = False
         self._count += 1
-        self._open[self._count] = self._loop.call_later(PING_TIMEOUT_S, self._fail)
         now = self._loop.time()
+        self._open[self._count] = now + PING_TIMEOUT_S
         pause_s = PING_LEAST_S if self._session.behind else max(PING_LEAST_S, PING_AFTER_S - self._trip_s)
         self._pause_until = now + pause_s
-        self._ask_at(self._pause_until + PING_IDLE_S)
         self._stream.ask(partial(self._answered, self._count, self._written, self._clock()))
 
     def _answered(self, question: int, number: int, asked_at: float, error: GatewayError | None) -> None:
-        timer = self._open.pop(question, None)
-        if timer is None or self._lost.done():
+        if self._open.pop(question, None) is None or self._lost.done():
             return
-        timer.cancel()
         if error:
             self._lost.set_exception(error)
             return
@@ -119,7 +134,3 @@ class Arrivals:
         self._settling.append(self._loop.call_later(SETTLE_S, self._arrived, number, trip_s))
         if self._is_due:
             self._ask_at(max(self._loop.time(), self._pause_until))
-
-    def _fail(self) -> None:
-        if not self._lost.done():
-            self._lost.set_exception(GatewayError(ErrorCode.UPSTREAM_LOST))

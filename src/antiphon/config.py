@@ -104,9 +104,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     )
     audio_gather_ms: Annotated[
         Annotated[float, Meta(ge=0, le=40)],
-        Meta(
-            description="ms that a small chunk may wait to go to the model with the next; 0: never"
-        ),
+        Meta(description="ms that a small chunk may wait to go to the model with the next; 0: never"),
     ] = 40.0
     audio_speed: Annotated[
         Positive, Meta(description="how many times faster than real time a client may send audio")

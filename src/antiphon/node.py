@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from antiphon import development
+from antiphon import development, event_loop
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
 from antiphon.clock import epoch_clock
@@ -118,6 +118,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
         if secret:
             _publish(secret, port, stack)
         if await _until_ready(ready, stopping):
+            event_loop.settle()
             announce(_invitation(url, secret, config))
             await stopping.wait()
         drain_s = config.drain_s if stopping.orderly else 0.0

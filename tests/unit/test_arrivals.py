@@ -120,6 +120,7 @@ async def test_a_model_that_is_sent_nothing_is_asked_too(monkeypatch: pytest.Mon
 
 async def test_one_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "PING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(arrivals, "PING_IDLE_S", 0.05)
     one = Asking(10.0)
     await one.speak(1, 0.0)
     with pytest.raises(GatewayError) as raised:
