@@ -359,6 +359,10 @@ class Bridge:
         """Do what the session wants; `hot`: after one of the many events that move few deadlines."""
         for effect in effects:
             match effect:
+                case Send(message=message, data=data) if not self._journal:
+                    if self._connection:
+                        self._connection.send(messages.encode(message) if data is None else data)
+                    continue
                 case Send() | SendBinary():
                     self._tell(effect)
                     continue

@@ -17,8 +17,10 @@ from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 TIMEOUT_S: Final = 5.0
-LEAST_S: Final = 0.01
-"""A connection is asked at most so often, for all its conversations together."""
+LEAST_S: Final = 0.03
+"""A connection is asked at most so often, for all its conversations together. A question costs as much as two
+chunks of audio.
+"""
 UNANSWERED_S: Final = 0.5
 """How long what is sent takes to arrive where the other end does not answer: an assumption."""
 

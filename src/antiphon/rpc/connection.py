@@ -28,6 +28,8 @@ MAX_UNREAD_ANSWERS_BYTES: Final = 1024 * 1024
 
 What calls write is not counted: `drained()` bounds it, and a peer's windows may be larger than any bound.
 """
+GATHER_BYTES: Final = 32 * 1024
+"""Messages that are gathered in a turn of the event loop before they are written."""
 UNSENT_BYTES: Final = 256 * 1024
 """Where so much waits in the socket, calls wait."""
 CLOSE_S: Final = 1.0
@@ -71,6 +73,9 @@ class Connection(asyncio.Protocol):
         self._closed = asyncio.Event()
         self._cutter: asyncio.TimerHandle | None = None
         self._reads = False
+        self._gathered_bytes = 0
+        self._is_due = False
+        """Whether what is gathered is to be written at the end of this turn."""
         self._answer_bytes = 0
         """Answers that were written since the socket took everything."""
         self._sentence = ""
@@ -159,7 +164,13 @@ class Connection(asyncio.Protocol):
 
     def send(self, number: int, data: bytes, *, ends: bool = False) -> bool:
         sent = self._http2.send(number, data, ends=ends)
-        self._flush()
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= GATHER_BYTES:
+            self._flush()
+        elif not self._is_due:
+            # What other calls send in this turn of the event loop goes along: a write is what costs most.
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._write_gathered)
         return sent
 
     def consumed(self, number: int, size: int) -> None:
@@ -243,9 +254,15 @@ class Connection(asyncio.Protocol):
                 self.opened_at = min(self.opened_at, asyncio.get_running_loop().time())
                 self._changed()
 
+    def _write_gathered(self) -> None:
+        self._is_due = False
+        if self._gathered_bytes:
+            self._flush()
+
     def _flush(self) -> None:
         if self._reads or self._transport is None:
             return  # all that comes of what was read is written at once
+        self._gathered_bytes = 0
         answer_bytes = self._http2.answer_bytes
         out = self._http2.take()
         if not out or self._transport.is_closing():

@@ -40,6 +40,8 @@ MAX_HANDLE: Final = 8 * 1024
 _MAX_TYPED: Final = 16
 """Typed turns that wait to be answered and would not be in the history of a model that has to begin anew."""
 _CHANGES: Final[dict[Upstream, RotationReason]] = {"primary": "recovered", "fallback": "fallback"}
+_PLAIN: Final = frozenset({live.Heard, live.Said, live.Spoke})
+"""Events that come many times a second."""
 _NOT_MENDED: Final = frozenset({ErrorCode.UPSTREAM_SLOW})
 
 
@@ -216,6 +218,12 @@ class Link:
 
     def event(self, event: live.LiveEvent, now: float) -> None:
         """Note that the model has said something."""
+        if type(event) in _PLAIN:
+            self._upkeep.spoke(transcribes=type(event) is live.Heard)
+            self._heard_at = now
+            self._short = 0
+            self._uplink.reacted()
+            return
         self._upkeep.event(event)
         match event:
             case live.HandleChanged(handle=handle):

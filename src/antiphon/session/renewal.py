@@ -115,10 +115,15 @@ class Upkeep:
             case live.GoingAway() | live.Metered():
                 return
             case live.Heard() | live.VoiceActivity():
-                self._transcribes = True
+                self.spoke(transcribes=True)
             case _:
-                pass
-        self._heard_nothing()
+                self.spoke(transcribes=False)
+
+    def spoke(self, *, transcribes: bool) -> None:
+        """Note that the model is at work; `transcribes`: it shows what it hears."""
+        self._transcribes |= transcribes
+        self._asked_at = self._speech_at = _INFINITY
+        self._speech_s = 0.0
         self.muted = 0
 
     @property
