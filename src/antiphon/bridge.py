@@ -58,7 +58,7 @@ PARTING_S: Final = 0.5
 
 _HOT: Final = frozenset({Heard})
 """Events that come many times a second, and bring no deadline nearer than `_HOT_S`."""
-_HOT_S: Final = 1.0
+_HOT_S: Final = 2.0
 """After what comes many times a second the deadline is not asked for where the timer is as near as this.
 
 Audio and transcripts make something due seconds later (an utterance without an end, a model that takes or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import Final
 
 import numpy as np
@@ -10,16 +11,20 @@ LOUD_RMS: Final = 330.0
 """One per cent of full scale, -40 dBFS: speech at arm's length is louder, a quiet room is not."""
 
 
-_LEVELS: Final = bytes(2 if 4 <= high <= 251 else 1 if high not in (0, 255) else 0 for high in range(256))
-"""Of the high byte of a sample: 2 from 1,024 on, 1 from 256 on, either side of zero."""
+_OCTAVES: Final = bytes(min((min(high, 255 - high)).bit_length(), 4) for high in range(256))
+"""By the high byte of a sample: 0 below 256 on either side of zero, 1 below 512, and so on; 4 from 2,048 on."""
+_LEAST: Final = tuple((0 if octave == 0 else 128 << octave) ** 2 for octave in range(5))
+_MOST_QUIET: Final = (256**2, 512**2)
 
 
 def is_loud(pcm: bytes) -> bool:
     """Whether PCM16 is as loud as speech; every eighth sample is looked at."""
-    levels = pcm[1::16].translate(_LEVELS)
-    if levels.count(2) * 5 > len(levels):
-        return True  # a fifth at 1,024 alone makes an RMS of 458
-    if not levels.strip(b"\0"):
-        return False  # nothing reaches 256
+    octaves = pcm[1::16].translate(_OCTAVES)
+    counts = [octaves.count(octave) for octave in range(5)]
+    edge = LOUD_RMS**2 * len(octaves)
+    if octaves and sum(map(mul, counts, _LEAST)) >= edge:
+        return True
+    if sum(counts[:2]) == len(octaves) and sum(map(mul, counts, _MOST_QUIET)) < edge:
+        return False
     samples = np.frombuffer(pcm, "<i2")[::8].astype(np.float32)
-    return float(np.dot(samples, samples)) >= LOUD_RMS**2 * len(samples)
+    return bool(len(samples)) and float(np.dot(samples, samples)) >= LOUD_RMS**2 * len(samples)
