@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
@@ -20,7 +20,6 @@ from antiphon import extension, frames, messages
 from antiphon.admission import Admission
 from antiphon.arrivals import Arrivals
 from antiphon.audio import encoding
-from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.extension import Resume
@@ -90,6 +89,22 @@ class Toolbox(Protocol):
     async def run(self, call: Call, /) -> dict[str, Any]: ...
 
 
+class Served(Protocol):
+    """What a connection serves: a bridge, or what stands for the bridge of another worker."""
+
+    def receive(self, frame: Frame, *, binary: bool = False) -> None: ...
+
+    def fail(self, error: GatewayError) -> None: ...
+
+    def wrote(self) -> None: ...
+
+    def writable(self, *, writable: bool) -> None: ...
+
+    def disconnected(self, *, clean: bool = False) -> None: ...
+
+    def drain(self, time_left_s: float) -> None: ...
+
+
 class Connection(Protocol):
     """A client's socket, as the bridge sees it. What comes over it goes to the bridge that it serves."""
 
@@ -106,7 +121,27 @@ class Connection(Protocol):
 
     def resume(self) -> None: ...
 
-    def serve(self, bridge: Bridge | None) -> None: ...
+    def serve(self, bridge: Served | None) -> None: ...
+
+
+class Relaying(Served, Protocol):
+    """What passes a client on to the worker that has its session."""
+
+    def begin(self, connection: Connection, request: Frame, held: Iterable[tuple[Frame, bool]]) -> None: ...
+
+
+class Siblings(Protocol):
+    """The other workers of this machine. Raises `GatewayError` with a `SESSION_RESUME_*` code."""
+
+    async def reach(self, session_id: str, connection: Connection | None) -> Relaying | None: ...
+
+
+class Census(Protocol):
+    """Counts connections of users wherever they are. Raises `GatewayError` with QUOTA_CONNECTIONS."""
+
+    async def admit(self, user_id: str, session_id: str) -> None: ...
+
+    def leave(self, user_id: str, session_id: str) -> None: ...
 
 
 class Visitor(NamedTuple):
@@ -142,6 +177,7 @@ class Bridge:
         sessions: Sessions[Bridge],
         journal: Journal | None = None,
         census: Census | None = None,
+        siblings: Siblings | None = None,
         fence: int = 1,
     ) -> None:
         self.session = session
@@ -150,6 +186,7 @@ class Bridge:
         self._journal: Journal | None = None
         self._shared = journal if session.extended else None
         self._census = census
+        self._siblings = siblings
         self._unsaved: deque[Send | SendBinary | Again | Close] = deque()
         self._epoch = 0
         self._forgets = True
@@ -508,6 +545,9 @@ class Bridge:
     async def _find(self, request: Resume) -> None:
         """Hand the connection over to the session that the client wants to resume."""
         try:
+            if self._siblings and (relay := await self._siblings.reach(request.session_id, self._connection)):
+                self._pass_on(relay, request)
+                return
             principal = await self._authenticate(request.token, self._clock())
             spent = digest(request.resume_token)
             bridge = await self._sessions.find(request.session_id, principal.user_id, spent)
@@ -530,6 +570,17 @@ class Bridge:
         self.session.moved()
         for frame, binary in self._held:
             bridge.receive(frame, binary=binary)
+        self._held.clear()
+        self._perform([])
+
+    def _pass_on(self, relay: Relaying, request: Resume) -> None:
+        """Hand the connection over to the worker that has the session."""
+        connection, self._connection = self._connection, None
+        if connection:
+            relay.begin(connection, messages.encode(request), self._held)
+        else:
+            relay.disconnected()  # it is gone again; what it came with is still good
+        self.session.moved()
         self._held.clear()
         self._perform([])
 

@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import importlib
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,12 +24,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from antiphon import __version__, config, development
+from antiphon import __version__, config, development, logs
 from antiphon.config import Config, ConfigError
 from antiphon.engine import flags as engine_flags
 from antiphon.engine import models
 from antiphon.event_loop import run as run_loop
 from antiphon.local import EngineFailed, engine_process
+from antiphon.workers import WorkersFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
-    except (ConfigError, EngineFailed, models.ModelError) as error:
+    except (ConfigError, EngineFailed, WorkersFailed, models.ModelError) as error:
         print(f"antiphon: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -152,7 +152,7 @@ def _load(args: argparse.Namespace) -> tuple[Config, list[config.Setting]]:
 
 def _serve(args: argparse.Namespace) -> int:
     settings, _ = _load(args)
-    _start_logging(settings.log_level)
+    logs.start(settings.log_level)
     run_loop(_serve_node(settings))
     return 0
 
@@ -163,7 +163,8 @@ async def _serve_node(settings: Config) -> None:
         engine = None
         if config.needs_engine(settings):
             engine = await stack.enter_async_context(engine_process(settings).prepared())
-        node = await asyncio.to_thread(importlib.import_module, "antiphon.node")
+        name = "antiphon.node" if settings.workers == 1 else "antiphon.supervisor"
+        node = await asyncio.to_thread(importlib.import_module, name)
         await node.serve(settings, lambda line: print(line, flush=True), engine)
 
 
@@ -256,11 +257,5 @@ def _doctor(args: argparse.Namespace) -> int:
     settings, _ = _load(args)
     from antiphon import doctor
 
-    _start_logging("error")
+    logs.start("error")
     return run_loop(doctor.examine(settings, print))
-
-
-def _start_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for chatty in ("httpx", "httpcore", "asyncio", "grpc"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

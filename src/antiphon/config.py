@@ -92,6 +92,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(description="origins of pages that may connect, besides the gateway's own; * for any"),
     ] = ()
+    workers: Annotated[
+        Count, Meta(description="processes that serve, one a processor; they divide max_sessions among them")
+    ] = 1
     max_sessions: Annotated[Count, Meta(description="sessions on this node")] = 1000
     max_connections_per_user: Annotated[Count, Meta(description="connections a user may have at once")] = 5
     auth_timeout_s: Annotated[Positive, Meta(description="seconds a client has to authenticate")] = 10.0

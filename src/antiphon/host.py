@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
+from antiphon import bridge as bridges
 from antiphon.admission import Admission
-from antiphon.bridge import Authenticate, Bridge, Connection, Toolbox
+from antiphon.bridge import Authenticate, Bridge, Connection, Siblings, Toolbox
 from antiphon.census import Census
 from antiphon.clock import Clock
 from antiphon.journal import Journal
@@ -22,7 +23,11 @@ from antiphon.tools.call import Tool
 
 
 class Shared(Struct, frozen=True):
-    """What all sessions of a node use. With a `store`, other nodes can go on with them."""
+    """What all sessions of a node use. With a `store`, other nodes can go on with them.
+
+    Of one worker of several: its `siblings`, the `census` of all of them, and what the ids of its sessions
+    begin with. The store, where there is one, has a census of its own.
+    """
 
     setup: Setup
     limits: Limits
@@ -35,6 +40,9 @@ class Shared(Struct, frozen=True):
     store: SessionStore | None = None
     max_connections_per_user: int = 5
     max_waiting: int = 1000
+    siblings: Siblings | None = None
+    census: bridges.Census | None = None
+    prefix: str = ""
 
 
 class Host:
@@ -59,7 +67,7 @@ class Host:
 
     def bridge(self, connection: Connection, *, extended: bool) -> Bridge:
         """Return the bridge of a new connection, which is to be run."""
-        session = self._session(secrets.token_urlsafe(18), extended=extended)
+        session = self._session(self._shared.prefix + secrets.token_urlsafe(18), extended=extended)
         return self._bridge(session, connection)
 
     @asynccontextmanager
@@ -108,7 +116,8 @@ class Host:
             clock=shared.clock,
             sessions=self.sessions,
             journal=self.journal,
-            census=self._census,
+            census=self._census or shared.census,
+            siblings=shared.siblings,
             fence=fence,
         )
 

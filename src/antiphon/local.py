@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -43,6 +43,8 @@ class EngineProcess:
     """Keeps one engine running while `run` does, on the same address over every restart."""
 
     def __init__(self, models_dir: Path | None = None, arguments: Sequence[str] = ()) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        """Called when it becomes ready, and when it no longer is."""
         self._port = _free_port()
         self._arguments = [*arguments]
         if models_dir:
@@ -120,6 +122,7 @@ class EngineProcess:
                     await process.wait()
                 finally:
                     self._ready.clear()
+                    self.changed()
                     await _stop(process)
         finally:
             self._process = None
@@ -160,6 +163,7 @@ class EngineProcess:
             _log.info("The engine is ready on %s after %.1f s.", self.target, loop.time() - began)
             self._was_ready = True
             self._ready.set()
+            self.changed()
         while await _read_line(process.stdout):
             pass
 

@@ -9,13 +9,15 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from antiphon import development, event_loop
 from antiphon.admission import Admission
 from antiphon.auth import AuthConfig, TokenVerifier, mint
+from antiphon.bridge import Census
 from antiphon.clock import epoch_clock
 from antiphon.config import Config, ConfigError, resolve_upstream
 from antiphon.engine.brain import BUILTIN, base_url
@@ -25,9 +27,10 @@ from antiphon.gemini.client import Gemini
 from antiphon.host import Host, Shared
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
 from antiphon.live import Connect, Setup
-from antiphon.local import EngineProcess, engine_process
+from antiphon.local import engine_process
 from antiphon.server import About, Server
 from antiphon.session import Limits
+from antiphon.siblings import Siblings
 from antiphon.store import StoreAway, StoreMisconfigured
 from antiphon.tools import commands
 from antiphon.tools.commands import Commands
@@ -49,14 +52,45 @@ SLOW_START_S: Final = 15.0
 _log = logging.getLogger(__name__)
 
 
-async def serve(config: Config, announce: Callable[[str], None], engine: EngineProcess | None = None) -> None:
+class Engine(Protocol):
+    """An embedded engine: ours, or one that the supervisor of several workers runs."""
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    async def run(self) -> None:
+        """Keep it running, or only see whether it does, until cancelled."""
+
+
+class Worker(Struct, frozen=True):
+    """What a node has that is one of several workers.
+
+    Where there is a store, neither siblings nor census are needed: all know of all by it.
+    """
+
+    prefix: str
+    siblings: Siblings | None
+    census: Census | None
+
+
+async def serve(
+    config: Config,
+    announce: Callable[[str], None],
+    engine: Engine | None = None,
+    worker: Worker | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce` gets the lines a person is to see, `engine` may be prepared.
+
+    As a `worker` it shares its port with others.
 
     Raises:
         ConfigError: the settings do not go together, or the address cannot be listened on.
         local.EngineFailed: the embedded engine cannot be started.
     """
-    secret = _development_secret(config)
+    secret = development_secret(config)
     verifier = _verifier(config, secret)
     configured = _commands(config)
     toolbox = _toolbox(config, configured)
@@ -78,7 +112,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
     async with AsyncExitStack() as stack:
         stack.push_async_callback(verifier.aclose)
         stack.push_async_callback(toolbox.aclose)
-        stopping = stack.enter_context(_signals())
+        stopping = stack.enter_context(signals())
         if store:
             stack.push_async_callback(store.aclose)
             await _check(store)
@@ -96,6 +130,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
                 store,
                 config.max_connections_per_user,
                 config.max_sessions,
+                *((worker.siblings, worker.census, worker.prefix) if worker else ()),
             )
         )
         await stack.enter_async_context(host.running())
@@ -108,18 +143,20 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
             end_sessions=host.sessions.abandon,
         )
         try:
-            port = await server.start(config.host, config.port, tls)
+            port = await server.start(config.host, config.port, tls, reuse_port=worker is not None)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConfigError(f"Cannot listen on {config.host} port {config.port}: {reason}.") from error
         stack.push_async_callback(server.stop)
-        url = _url(config, port)
+        if worker and worker.siblings:
+            await stack.enter_async_context(worker.siblings.listening(server))
+        url = url_of(config, port)
         announce(f"Listening on {url} (upstream: {describe_upstream(config)}).")
         if secret:
-            _publish(secret, port, stack)
-        if await _until_ready(ready, stopping):
+            publish(secret, port, stack)
+        if await until_ready(ready, stopping):
             event_loop.settle()
-            announce(_invitation(url, secret, config))
+            announce(invitation(url, secret, config))
             await stopping.wait()
         drain_s = config.drain_s if stopping.orderly else 0.0
         grace = f"; connections have {drain_s:g} s" if drain_s and server.connections else ""
@@ -130,7 +167,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
 
 @asynccontextmanager
 async def answering(
-    config: Config, setup: Setup, engine: EngineProcess | None = None
+    config: Config, setup: Setup, engine: Engine | None = None
 ) -> AsyncIterator[tuple[Connect, Callable[[], bool]]]:
     """Run what answers: the configured upstream, and the engine that stands in for it where that is wanted.
 
@@ -152,7 +189,7 @@ async def answering(
 
 @asynccontextmanager
 async def upstream(
-    config: Config, engine: EngineProcess | None = None
+    config: Config, engine: Engine | None = None
 ) -> AsyncIterator[tuple[Gemini, Callable[[], bool]]]:
     """Run the client of the configured upstream, and the embedded engine where that is it.
 
@@ -200,7 +237,7 @@ async def _check(store: ValkeyStore) -> None:
         _log.warning("The session store is away (%s); no session survives this node until it is there", error)
 
 
-def _engine(config: Config, prepared: EngineProcess | None) -> EngineProcess:
+def _engine(config: Config, prepared: Engine | None) -> Engine:
     if config.engine_brain != BUILTIN:
         try:
             base_url(config.engine_brain)
@@ -209,7 +246,7 @@ def _engine(config: Config, prepared: EngineProcess | None) -> EngineProcess:
     return prepared or engine_process(config)
 
 
-def _development_secret(config: Config) -> str | None:
+def development_secret(config: Config) -> str | None:
     """Return a random secret where no key is configured; a stranger must then not reach the gateway."""
     if config.jwt_secret or config.jwt_public_key or config.jwt_jwks_url:
         return None
@@ -221,7 +258,8 @@ def _development_secret(config: Config) -> str | None:
     return development.new_secret()
 
 
-def _publish(secret: str, port: int, stack: AsyncExitStack) -> None:
+def publish(secret: str, port: int, stack: AsyncExitStack) -> None:
+    """Keep the secret where the same user's commands find it, until the stack is left."""
     try:
         stack.enter_context(development.published(secret, port))
     except OSError as error:
@@ -283,7 +321,7 @@ class Stopping(asyncio.Event):
 
 
 @contextmanager
-def _signals() -> Iterator[Stopping]:
+def signals() -> Iterator[Stopping]:
     """Set the event at the first SIGTERM or SIGINT; a second one ends the process at once."""
     stopping = Stopping()
     loop = asyncio.get_running_loop()
@@ -305,7 +343,7 @@ def _signals() -> Iterator[Stopping]:
             loop.remove_signal_handler(number)
 
 
-async def _until_ready(ready: Callable[[], bool], stopping: asyncio.Event) -> bool:
+async def until_ready(ready: Callable[[], bool], stopping: asyncio.Event) -> bool:
     """Wait until the upstream is ready; return False when the node is to stop first."""
     slow_at = time.monotonic() + SLOW_START_S
     while not ready() and not stopping.is_set():
@@ -320,12 +358,14 @@ async def _until_ready(ready: Callable[[], bool], stopping: asyncio.Event) -> bo
     return not stopping.is_set()
 
 
-def _url(config: Config, port: int) -> str:
+def url_of(config: Config, port: int) -> str:
+    """Return where a gateway is that listens on this port."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     return f"{'https' if config.tls_cert else 'http'}://{host}:{port}"
 
 
-def _invitation(url: str, secret: str | None, config: Config) -> str:
+def invitation(url: str, secret: str | None, config: Config) -> str:
+    """Return what a person is told once the gateway is ready."""
     if secret is None:
         return f"Ready. The page is {url}/ ; `antiphon token --user NAME` makes a token for it."
     token = mint(

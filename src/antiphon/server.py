@@ -30,7 +30,7 @@ from websockets.typing import Subprotocol
 
 from antiphon import __version__, client_frames, messages
 from antiphon.admission import RETRY_AFTER_MS
-from antiphon.bridge import Bridge, Connection
+from antiphon.bridge import Bridge, Connection, Served
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.extension import SUBPROTOCOL
 from antiphon.messages import MAX_MESSAGE_BYTES
@@ -100,6 +100,18 @@ class MakeBridge(Protocol):
     def __call__(self, connection: Connection, *, extended: bool) -> Bridge: ...
 
 
+class Guest(Connection, Protocol):
+    """A connection as the server sees it: a socket of its own, or a client that another worker passes on."""
+
+    is_websocket: bool
+
+    def announce_drain(self, time_left_s: float, notice_s: float, spread_s: float) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class Server:
     """Listens, answers plain GETs, and runs a bridge for each WebSocket.
 
@@ -126,7 +138,7 @@ class Server:
         self._max_connections = max_connections
         self._end_sessions = end_sessions
         self._sockets = 0
-        self._clients: set[_Client] = set()
+        self._clients: set[Guest] = set()
         self._bridges: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -136,8 +148,12 @@ class Server:
         """How many sockets are open, of any kind."""
         return len(self._clients)
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+    async def start(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False
+    ) -> int:
         """Listen, and return the port (another than asked for where that was 0).
+
+        With `reuse_port` other processes of this user may listen on the same one, and share its clients.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -150,6 +166,7 @@ class Server:
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls else None,
             backlog=1024,
+            reuse_port=reuse_port or None,
         )
         return int(self._listener.sockets[0].getsockname()[1])
 
@@ -231,15 +248,15 @@ class Server:
         own = _authority(f"{origin.partition(':')[0]}://{host}")
         return own is not None and own == _authority(origin)
 
-    def joined(self, client: _Client) -> None:
+    def joined(self, client: Guest) -> None:
         self._clients.add(client)
 
-    def left(self, client: _Client) -> None:
+    def left(self, client: Guest) -> None:
         self._clients.discard(client)
         self._sockets -= client.is_websocket
         self._changed.set()
 
-    def bridge(self, client: _Client, *, extended: bool) -> Bridge:
+    def bridge(self, client: Guest, *, extended: bool) -> Bridge:
         """Return the running bridge for an open WebSocket.
 
         Raises:
@@ -269,7 +286,7 @@ class _Client(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._ws = _WebSocket(self)
-        self._bridge: Bridge | None = None
+        self._bridge: Served | None = None
         self.is_websocket = False
         self._heard_at = 0.0
         self._pinged = False
@@ -327,7 +344,7 @@ class _Client(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self._regulate()
 
-    def serve(self, bridge: Bridge | None) -> None:
+    def serve(self, bridge: Served | None) -> None:
         self._bridge = bridge
 
     # ---- what the server sees
@@ -544,7 +561,7 @@ class _Client(asyncio.Protocol):
                 self._frame(self._bridge, event)
         self._flush()
 
-    def _frame(self, bridge: Bridge, frame: Frame) -> None:
+    def _frame(self, bridge: Served, frame: Frame) -> None:
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY if frame.fin:
                 bridge.receive(frame.data, binary=frame.opcode is Opcode.BINARY)
