@@ -184,6 +184,9 @@ class Worker:
             self._writer.write(workers.line_of(message))
 
     def _signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGINT and not self.listens:
+            # While it loads its modules, Python would make a traceback of SIGINT. It has no clients yet.
+            number = signal.SIGTERM
         if self._process:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from antiphon import extension
 from antiphon.auth import mint
+from antiphon.cli import main
 from fake_gemini import FakeGemini, Script, attentive, fake_gemini
 from gateway.test_resume import LONG, PCM, Returning, sound, tells
 
@@ -97,15 +99,15 @@ async def at(
     while True:
         async with connect(
             gateway.ws_url, subprotocols=[Subprotocol(extension.SUBPROTOCOL)], close_timeout=0.1
-        ) as socket:
-            if number is None or holds(gateway.worker(number), socket):
-                yield Returning(socket, before)
+        ) as client:
+            if number is None or holds(gateway.worker(number), client):
+                yield Returning(client, before)
                 return
 
 
-def holds(process: psutil.Process, socket: ClientConnection) -> bool:
+def holds(process: psutil.Process, client: ClientConnection) -> bool:
     """Whether this process has the other end of a connection."""
-    ours = socket.transport.get_extra_info("sockname")
+    ours = client.transport.get_extra_info("sockname")
     return any(found.raddr and tuple(found.raddr) == ours for found in process.net_connections("tcp"))
 
 
@@ -164,6 +166,33 @@ async def test_a_client_comes_back_to_another_worker(tmp_path: Path, home: int) 
             assert sound(last.got) == LONG
             assert last.got[-1]["status"] == "completed"
         assert len(gateway.model.conversations) == 1, "the model noticed nothing"
+
+
+async def test_a_client_that_is_passed_on_and_reads_too_slowly_is_cut_and_resumes(tmp_path: Path) -> None:
+    """What waits for it is bounded all the way, and nothing of it is lost."""
+    async with node(tmp_path, tells) as gateway:
+        async with at(gateway, 0) as first:
+            await first.auth(token())
+            await first.hello(playbackBufferMs=30_000)
+            first.cut()
+        async with at(gateway, 1, first) as second:
+            await second.resume(token())
+            second.socket.transport.pause_reading()
+            for _ in range(40):
+                await second.send("command", command="tell")
+            await until(lambda: not holds(gateway.worker(1), second.socket))
+            second.cut()
+        held = sum(each.memory_info().rss for each in (gateway.worker(0), gateway.worker(1)))
+        assert held < 600 * 2**20
+        async with at(gateway, 1, second) as third:
+            assert (await third.resume(token()))["type"] == "resumed"
+            await third.until("response_done", status="completed", within_s=20)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not true():
+            await asyncio.sleep(0.05)
 
 
 async def test_audio_goes_on_at_the_other_worker(tmp_path: Path) -> None:
@@ -326,9 +355,10 @@ async def test_at_once(tmp_path: Path, signals: list[signal.Signals]) -> None:
     async with node(tmp_path, attentive, "--drain-s", "60") as gateway, at(gateway) as client:
         family = gateway.family()
         await client.auth(token())
-        for number in signals:
+        gateway.process.send_signal(signals[0])
+        await gateway.until_line("Stopping")
+        for number in signals[1:]:
             gateway.process.send_signal(number)
-            await gateway.until_line("Stopping") if number is signals[0] else None
         await closed(client)
         await all_gone(family)
         assert await gateway.process.wait() == (0 if len(signals) == 1 else -signal.SIGTERM)
@@ -403,6 +433,22 @@ async def test_bad_settings_are_sentences(tmp_path: Path, arguments: list[str], 
     assert (status, out) == (1, "")
     assert says in err
     assert "Traceback" not in err
+
+
+async def test_an_engine_that_cannot_start_ends_all_with_a_sentence(tmp_path: Path) -> None:
+    environ = clean_environ(tmp_path, ANTIPHON_MODELS_DIR=str(tmp_path / "none"))
+    status, _, err = await antiphon("serve", "--port", "0", "--workers", "2", environ=environ)
+    assert status == 1
+    assert "antiphon models pull" in err
+    assert "Traceback" not in err
+
+
+def test_a_system_that_cannot_share_a_port(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    assert main(["serve", "--port", "0", "--workers", "2", "--upstream", "grpc://127.0.0.1:1"]) == 1
+    assert "cannot share a port among processes (SO_REUSEPORT): set workers to 1." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
