@@ -171,7 +171,7 @@ async def upstreams(cores: Cores, answer: str, chunk_bytes: int, answer_bytes: i
 
 
 @asynccontextmanager
-async def antiphon(place: Place, *, secure: bool = False) -> AsyncIterator[Running]:
+async def antiphon(place: Place, *, secure: bool = False, workers: int = 1) -> AsyncIterator[Running]:
     """Run `antiphon serve`, as it is shipped; settings of the environment hold."""
     secret = secrets.token_urlsafe(32)
     environ = {
@@ -184,6 +184,8 @@ async def antiphon(place: Place, *, secure: bool = False) -> AsyncIterator[Runni
         "ANTIPHON_HOST": "127.0.0.1",
         "ANTIPHON_PORT": "0",
     }
+    if workers > 1:
+        environ["ANTIPHON_WORKERS"] = str(workers)
     tls = None
     if secure:
         certificate = place.folder / "certificate.pem"
@@ -326,6 +328,11 @@ def _secure(place: Place) -> AbstractAsyncContextManager[Running]:
     return antiphon(place, secure=True)
 
 
+def _two_workers(place: Place) -> AbstractAsyncContextManager[Running]:
+    """Two processes on the one processor that a system has here: what it costs that there are two."""
+    return antiphon(place, workers=2)
+
+
 SYSTEMS: Final = {
     system.name: system
     for system in (
@@ -338,6 +345,7 @@ SYSTEMS: Final = {
         System("antiphon-flac", antiphon, audio_format="FLAC"),
         System("antiphon-tls", _secure),
         System("antiphon-20ms", antiphon, chunk_ms=20),
+        System("antiphon-workers2", _two_workers),
     )
 }
 """All there are. The first five are compared by default; the others are Antiphon with itself."""
