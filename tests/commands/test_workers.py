@@ -32,7 +32,9 @@ FORWARD = Path(__file__).parents[1] / "speech" / "ps_goforward.wav"
 class Node(Serving):
     """A gateway of several workers, and the model that it is before."""
 
-    model: FakeGemini
+    def __init__(self, running: Serving, model: FakeGemini) -> None:
+        super().__init__(running.process, running.environ)
+        self.port, self.lines, self.model = running.port, running.lines, model
 
     @property
     def supervisor(self) -> psutil.Process:
@@ -56,26 +58,21 @@ def token(user: str = "alice") -> str:
 
 @asynccontextmanager
 async def node(
-    home: Path, script: Script = attentive, *arguments: str, **variables: str
+    home: Path, script: Script = attentive, *options: str, **variables: str
 ) -> AsyncIterator[Node]:
     """Run two workers before a scripted model, until both are ready."""
-    async with (
-        fake_gemini(script) as model,
-        serving(
-            *(home, "--workers", "2", "--upstream", f"grpc://{model.target}", *arguments),
-            **{"ANTIPHON_JWT_SECRET": SECRET, "TMPDIR": str(folder_of(home)), **variables},
-        ) as running,
-    ):
-        running.__class__ = Node
-        assert isinstance(running, Node)
-        running.model = model
-        await running.until_line("Ready")
-        family = running.family()
-        yield running
-        if running.process.returncode is None:
-            await running.stop(signal.SIGINT)
-        await all_gone(family)
-        assert not list(folder_of(home).glob("antiphon-*"))
+    variables = {"ANTIPHON_JWT_SECRET": SECRET, "TMPDIR": str(folder_of(home)), **variables}
+    async with fake_gemini(script) as model:
+        arguments = ("--workers", "2", "--upstream", f"grpc://{model.target}", *options)
+        async with serving(home, *arguments, **variables) as running:
+            gateway = Node(running, model)
+            await gateway.until_line("Ready")
+            family = gateway.family()
+            yield gateway
+            if gateway.process.returncode is None:
+                await gateway.stop(signal.SIGINT)
+            await all_gone(family)
+            assert not list(folder_of(home).glob("antiphon-*"))
 
 
 def folder_of(home: Path) -> Path:
@@ -108,7 +105,7 @@ async def at(
 def holds(process: psutil.Process, client: ClientConnection) -> bool:
     """Whether this process has the other end of a connection."""
     ours = client.transport.get_extra_info("sockname")
-    return any(found.raddr and tuple(found.raddr) == ours for found in process.net_connections("tcp"))
+    return any(tuple(found.raddr) == ours for found in process.net_connections("tcp"))
 
 
 async def closed(client: Returning) -> int | None:
