@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from antiphon import extension
@@ -93,13 +93,24 @@ async def at(
     gateway: Node, number: int | None = None, before: Returning | None = None
 ) -> AsyncIterator[Returning]:
     """Connect to a worker of this number, or to any: again and again, since the system chooses."""
-    while True:
-        async with connect(
-            gateway.ws_url, subprotocols=[Subprotocol(extension.SUBPROTOCOL)], close_timeout=0.1
-        ) as client:
-            if number is None or holds(gateway.worker(number), client):
-                yield Returning(client, before)
-                return
+    async with asyncio.timeout(30):
+        while (client := await a_connection(gateway, number)) is None:
+            pass
+    async with client:
+        yield Returning(client, before)
+
+
+async def a_connection(gateway: Node, number: int | None) -> ClientConnection | None:
+    """Return a connection to this worker; None where it came to another one, or to one that has just died."""
+    protocols = [Subprotocol(extension.SUBPROTOCOL)]
+    try:
+        client = await connect(gateway.ws_url, subprotocols=protocols, close_timeout=0.1)
+    except (OSError, InvalidHandshake):
+        return None
+    if number is None or holds(gateway.worker(number), client):
+        return client
+    await client.close()
+    return None
 
 
 def holds(process: psutil.Process, client: ClientConnection) -> bool:
