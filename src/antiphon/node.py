@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,12 +23,14 @@ from antiphon.config import Config, ConfigError, resolve_upstream
 from antiphon.engine.brain import BUILTIN, base_url
 from antiphon.errors import GatewayError, first_of
 from antiphon.fallback import Fallback
+from antiphon.front import Front
 from antiphon.gemini.client import Gemini
 from antiphon.host import Host, Shared
 from antiphon.keys import MIN_SECRET_BYTES, is_weak
 from antiphon.live import Connect, Setup
 from antiphon.local import engine_process
-from antiphon.server import About, Server
+from antiphon.plain import About
+from antiphon.server import Server
 from antiphon.session import Limits
 from antiphon.siblings import Siblings
 from antiphon.store import StoreAway, StoreMisconfigured
@@ -48,6 +50,8 @@ UNAUTHENTICATED_CONNECTIONS: Final = 256
 """Connections beyond `max_sessions` that may be about to authenticate."""
 READY_POLL_S: Final = 0.05
 SLOW_START_S: Final = 15.0
+
+F = TypeVar("F", bound=Front)
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +95,63 @@ async def serve(
         local.EngineFailed: the embedded engine cannot be started.
     """
     secret = development_secret(config)
+    tls = _tls(config)
+    async with AsyncExitStack() as stack:
+        stopping = stack.enter_context(signals())
+        running = await stack.enter_async_context(parts(config, secret, engine, worker))
+        host, server = running.host, running.front(Server)
+        try:
+            port = await server.start(config.host, config.port, tls, reuse_port=worker is not None)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"Cannot listen on {config.host} port {config.port}: {reason}.") from error
+        stack.push_async_callback(server.stop)
+        if worker and worker.siblings:
+            await stack.enter_async_context(worker.siblings.listening(server))
+        url = url_of(config, port)
+        announce(f"Listening on {url} (upstream: {describe_upstream(config)}).")
+        if secret:
+            publish(secret, port, stack)
+        if await until_ready(running.ready, stopping):
+            event_loop.settle()
+            announce(invitation(url, secret, config))
+            await stopping.wait()
+        drain_s = config.drain_s if stopping.orderly else 0.0
+        grace = f"; connections have {drain_s:g} s" if drain_s and server.connections else ""
+        announce(f"Stopping{grace}.")
+        await server.drain(drain_s)
+        await host.flush()
+
+
+class Parts(Struct, frozen=True):
+    """What is behind a front, running; `ready` says whether conversations can be had."""
+
+    config: Config
+    host: Host
+    ready: Callable[[], bool]
+
+    def front(self, make: type[F]) -> F:
+        """Return a front before them."""
+        return make(
+            self.host.bridge,
+            ready=self.ready,
+            about=About(public_upstream(self.config)),
+            origins=frozenset(self.config.origins),
+            max_connections=self.config.max_sessions + UNAUTHENTICATED_CONNECTIONS,
+            end_sessions=self.host.sessions.abandon,
+        )
+
+
+@asynccontextmanager
+async def parts(
+    config: Config, secret: str | None = None, engine: Engine | None = None, worker: Worker | None = None
+) -> AsyncIterator[Parts]:
+    """Run what is behind a front; `secret` signs tokens where no key is configured.
+
+    Raises:
+        ConfigError: the settings do not go together.
+        local.EngineFailed: the embedded engine cannot be started.
+    """
     verifier = _verifier(config, secret)
     configured = _commands(config)
     toolbox = _toolbox(config, configured)
@@ -107,12 +168,10 @@ async def serve(
         audio_speed=config.audio_speed,
     )
     clock = epoch_clock()
-    tls = _tls(config)
     store = _store(config)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(verifier.aclose)
         stack.push_async_callback(toolbox.aclose)
-        stopping = stack.enter_context(signals())
         if store:
             stack.push_async_callback(store.aclose)
             await _check(store)
@@ -134,35 +193,7 @@ async def serve(
             )
         )
         await stack.enter_async_context(host.running())
-        server = Server(
-            host.bridge,
-            ready=ready,
-            about=About(public_upstream(config)),
-            origins=frozenset(config.origins),
-            max_connections=config.max_sessions + UNAUTHENTICATED_CONNECTIONS,
-            end_sessions=host.sessions.abandon,
-        )
-        try:
-            port = await server.start(config.host, config.port, tls, reuse_port=worker is not None)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"Cannot listen on {config.host} port {config.port}: {reason}.") from error
-        stack.push_async_callback(server.stop)
-        if worker and worker.siblings:
-            await stack.enter_async_context(worker.siblings.listening(server))
-        url = url_of(config, port)
-        announce(f"Listening on {url} (upstream: {describe_upstream(config)}).")
-        if secret:
-            publish(secret, port, stack)
-        if await until_ready(ready, stopping):
-            event_loop.settle()
-            announce(invitation(url, secret, config))
-            await stopping.wait()
-        drain_s = config.drain_s if stopping.orderly else 0.0
-        grace = f"; connections have {drain_s:g} s" if drain_s and server.connections else ""
-        announce(f"Stopping{grace}.")
-        await server.drain(drain_s)
-        await host.flush()
+        yield Parts(config, host, ready)
 
 
 @asynccontextmanager

@@ -12,14 +12,10 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
-from importlib.resources import files
-from typing import Final, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Final, cast
 
-import msgspec
-from msgspec import Struct
 from websockets.datastructures import Headers
 from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
@@ -28,56 +24,32 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from antiphon import __version__, client_frames, messages
-from antiphon.admission import RETRY_AFTER_MS
-from antiphon.bridge import Bridge, Connection, Served
+from antiphon import client_frames, messages
+from antiphon.bridge import Served
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.extension import SUBPROTOCOL
+from antiphon.front import UNSENT_BYTES, Front
 from antiphon.messages import MAX_MESSAGE_BYTES
+from antiphon.plain import SOCKET_PATH, Answer, is_forwarded
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
-STOP_TIMEOUT_S: Final = 10.0
 PING_AFTER_S: Final = 7.0
 """A client that has sent nothing for so long is pinged, by WebSocket's own ping, which all clients answer."""
 GONE_AFTER_S: Final = 17.0
 """A client of which nothing has come for so long, not even a pong, is gone."""
-DRAIN_NOTICE_S: Final = 1.0
-"""A balancer takes so long to see that a node drains; no connection is closed before."""
-DRAIN_SPREAD: Final = 0.6
-"""The part of the rest of the time in which connections are closed, at moments drawn by chance."""
 TURN_BYTES: Final = 8 * 1024
 """How much of one client is parsed before the others have their turn: at worst 10 ms, of empty frames.
 
 Unbounded, a single flood of them held up everybody for 20 s (uvloop reads up to 8 MB at once).
 """
-UNSENT_BYTES: Final = 32 * 1024
-"""What may wait in the socket, and again in the system, before answers are held back: half a second of one.
 
-What waits there cannot be dropped when the user speaks over it.
-"""
-
-_log = logging.getLogger(__name__)
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
 _MESSAGES: Final = (client_frames.TEXT, client_frames.BINARY)
 _END_OF_REQUEST: Final = b"\r\n\r\n"
 
-_PAGE: Final = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-}
-_SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; media-src 'self' blob:; worker-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "microphone=(self)",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _FAILURES: Final[dict[int, ErrorCode]] = {
     CloseCode.MESSAGE_TOO_BIG: ErrorCode.PROTOCOL_TOO_BIG,
     CloseCode.PROTOCOL_ERROR: ErrorCode.PROTOCOL_BAD_FRAME,
@@ -86,67 +58,10 @@ _FAILURES: Final[dict[int, ErrorCode]] = {
 }
 
 
-class About(Struct, frozen=True):
-    """What `GET /about` tells: nothing a stranger should not know."""
+class Server(Front):
+    """A front that listens."""
 
-    upstream: str
-    name: str = "antiphon"
-    version: str = __version__
-
-
-class MakeBridge(Protocol):
-    """Make the bridge of a connection; `extended` says that its client speaks `antiphon.v1`."""
-
-    def __call__(self, connection: Connection, *, extended: bool) -> Bridge: ...
-
-
-class Guest(Connection, Protocol):
-    """A connection as the server sees it: a socket of its own, or a client that another worker passes on."""
-
-    is_websocket: bool
-
-    def announce_drain(self, time_left_s: float, notice_s: float, spread_s: float) -> None: ...
-
-    def drain(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Server:
-    """Listens, answers plain GETs, and runs a bridge for each WebSocket.
-
-    `ready` says whether the upstream can take a conversation; `/readyz` is 503 while it says no, and
-    while the server drains. `max_connections` bounds the WebSockets, unauthenticated ones included.
-    """
-
-    def __init__(
-        self,
-        make_bridge: MakeBridge,
-        *,
-        ready: Callable[[], bool],
-        about: About,
-        origins: frozenset[str] = frozenset(),
-        max_connections: int = 2000,
-        end_sessions: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.draining = False
-        self._drain_by = 0.0
-        self._make_bridge = make_bridge
-        self._ready = ready
-        self._about = msgspec.json.encode(about)
-        self._origins = origins
-        self._max_connections = max_connections
-        self._end_sessions = end_sessions
-        self._sockets = 0
-        self._clients: set[Guest] = set()
-        self._bridges: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._listener: asyncio.Server | None = None
-
-    @property
-    def connections(self) -> int:
-        """How many sockets are open, of any kind."""
-        return len(self._clients)
+    _listener: asyncio.Server | None = None
 
     async def start(
         self, host: str, port: int, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False
@@ -170,112 +85,11 @@ class Server:
         )
         return int(self._listener.sockets[0].getsockname()[1])
 
-    @property
-    def drain_left_s(self) -> float:
-        """How long the connections that are open still have."""
-        return max(0.0, self._drain_by - time.monotonic())
-
-    async def drain(self, duration_s: float) -> None:
-        """Take no new client from now on, and let those who are here go, within the time.
-
-        `/readyz` says so, clients are told at once, and their connections are closed at moments drawn by
-        chance, so that they do not all come back together. Returns when nobody is here, or the time is over.
-        """
-        self.draining = True
-        self._drain_by = time.monotonic() + duration_s
-        notice_s = min(DRAIN_NOTICE_S, duration_s / 4)
-        for client in list(self._clients):
-            client.announce_drain(duration_s, notice_s, (duration_s - notice_s) * DRAIN_SPREAD)
-        try:
-            async with asyncio.timeout(duration_s):
-                while self._clients:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            pass
-
     async def stop(self) -> None:
         """Tell every client, close every connection, end every session, and wait until all is gone."""
-        self.draining = True
         if self._listener:
             self._listener.close()
-        for client in list(self._clients):
-            client.drain()
-        self._end_sessions()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self._deserted()
-        except TimeoutError:
-            _log.warning("Cutting %d connections that did not close in time", len(self._clients))
-            for client in self._clients:
-                client.abort()
-            for task in self._bridges:
-                task.cancel()
-            await self._deserted()
-
-    async def _deserted(self) -> None:
-        while self._clients or self._bridges:
-            self._changed.clear()
-            await self._changed.wait()
-
-    # ---- for the clients
-
-    def answer(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Return status, content type and body for a plain request."""
-        if method not in ("GET", "HEAD"):
-            return HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Only GET is served here.\n"
-        match path:
-            case "/" | "/app.js" | "/style.css":
-                name, content_type = _PAGE[path]
-                return HTTPStatus.OK, content_type, files("antiphon.console").joinpath(name).read_bytes()
-            case "/about":
-                return HTTPStatus.OK, "application/json", self._about
-            case "/healthz":
-                return HTTPStatus.OK, "text/plain", b"ok\n"
-            case "/readyz" if self.draining:
-                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"stopping\n"
-            case "/readyz" if not self._ready():
-                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"the upstream is not ready\n"
-            case "/readyz":
-                return HTTPStatus.OK, "text/plain", b"ready\n"
-            case _:
-                return HTTPStatus.NOT_FOUND, "text/plain", b"Not found: the page is /, the WebSocket /ws.\n"
-
-    def origin_allowed(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page of this origin may connect. A program that is no browser sends none."""
-        if origin is None or "*" in self._origins or origin in self._origins:
-            return True
-        own = _authority(f"{origin.partition(':')[0]}://{host}")
-        return own is not None and own == _authority(origin)
-
-    def joined(self, client: Guest) -> None:
-        self._clients.add(client)
-
-    def left(self, client: Guest) -> None:
-        self._clients.discard(client)
-        self._sockets -= client.is_websocket
-        self._changed.set()
-
-    def bridge(self, client: Guest, *, extended: bool) -> Bridge:
-        """Return the running bridge for an open WebSocket.
-
-        Raises:
-            GatewayError: SERVER_AT_CAPACITY.
-        """
-        if self._sockets >= self._max_connections:
-            raise GatewayError(ErrorCode.SERVER_AT_CAPACITY, retryAfterMs=RETRY_AFTER_MS)
-        self._sockets += 1
-        bridge = self._make_bridge(client, extended=extended)
-        task = asyncio.get_running_loop().create_task(bridge.run())
-        self._bridges.add(task)
-        task.add_done_callback(self._ended)
-        return bridge
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._bridges.discard(task)
-        self._changed.set()
-        if not task.cancelled() and (error := task.exception()):
-            _log.error("A session ended by a fault of the gateway", exc_info=error)
+        await super().stop()
 
 
 class _Client(asyncio.Protocol):
@@ -502,28 +316,23 @@ class _Client(asyncio.Protocol):
     def _request(self, request: Request) -> None:
         path = request.path.partition("?")[0]
         headers = request.headers
-        if path != "/ws":
-            status, content_type, body = self._server.answer(request.method, path)
-            self._respond(status, content_type, body, with_body=request.method != "HEAD")
-        elif self._server.draining and _is_forwarded(headers):
-            # A balancer can try another node; a client that is here itself is told in its own language.
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.SERVER_STOPPING)
-        elif not self._server.origin_allowed(_field(headers, "Origin"), _field(headers, "Host")):
-            self._refuse(HTTPStatus.FORBIDDEN, ErrorCode.AUTH_ORIGIN_REFUSED)
+        if path != SOCKET_PATH:
+            self._respond(self._server.answer(request.method, path), with_body=request.method != "HEAD")
+            return
+        forwarded = is_forwarded({name.lower() for name in headers})
+        refusal = self._server.refusal(
+            _field(headers, "Origin"), _field(headers, "Host"), forwarded=forwarded
+        )
+        if refusal:
+            self._respond(refusal)
         else:
             self._upgrade(request)
 
-    def _refuse(self, status: HTTPStatus, code: ErrorCode) -> None:
-        body = msgspec.json.encode({"code": code, "message": DISPOSITIONS[code].message})
-        self._respond(status, "application/json", body)
-
-    def _respond(self, status: HTTPStatus, content_type: str, body: bytes, *, with_body: bool = True) -> None:
-        headers = Headers(_SECURITY_HEADERS)
-        headers["Content-Type"] = content_type
-        headers["Content-Length"] = str(len(body))
-        headers["Cache-Control"] = "no-cache"
+    def _respond(self, answer: Answer, *, with_body: bool = True) -> None:
+        headers = Headers(answer.headers)
         headers["Connection"] = "close"
-        self._ws.send_response(Response(status.value, status.phrase, headers, body if with_body else b""))
+        status, body = answer.status, answer.body if with_body else b""
+        self._ws.send_response(Response(status.value, status.phrase, headers, body))
 
     # ---- WebSocket
 
@@ -537,8 +346,6 @@ class _Client(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         try:
-            if self._server.draining:
-                raise GatewayError(ErrorCode.SERVER_STOPPING)  # noqa: TRY301 (as if it were full)
             self._bridge = self._server.bridge(self, extended=self._ws.subprotocol == SUBPROTOCOL)
             self.is_websocket = True
             self._heard_at = time.monotonic()
@@ -627,18 +434,3 @@ def _field(headers: Headers, name: str) -> str | None:
     """Return a header's value, several being one list (RFC 9110, section 5.2); None where it is missing."""
     values = headers.get_all(name)
     return ", ".join(values) if values else None
-
-
-def _is_forwarded(headers: Headers) -> bool:
-    """Whether a balancer stands in between that says so."""
-    return any(name in headers for name in ("X-Forwarded-For", "Forwarded", "Via"))
-
-
-def _authority(url: str) -> tuple[str, int | None] | None:
-    """Return host and port of an origin; None where it has none, as `null`."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    return (host, port or {"http": 80, "https": 443}.get(parts.scheme)) if host else None

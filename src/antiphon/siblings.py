@@ -17,7 +17,7 @@ from antiphon.bridge import Connection
 from antiphon.config import ConfigError
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.relay import Relay, Relayed
-from antiphon.server import Server
+from antiphon.front import Front
 
 REACH_S: Final = 2.0
 """How long another worker may take to answer before the client is told to come again."""
@@ -82,7 +82,7 @@ class Siblings:
         return relay
 
     @asynccontextmanager
-    async def listening(self, server: Server) -> AsyncIterator[None]:
+    async def listening(self, front: Front) -> AsyncIterator[None]:
         """Let the others pass their clients on to this worker's sessions.
 
         Raises:
@@ -92,7 +92,7 @@ class Siblings:
         path.unlink(missing_ok=True)  # of a worker that was killed
         try:
             listener = await asyncio.get_running_loop().create_unix_server(
-                lambda: Relayed(server), str(path), backlog=1024
+                lambda: Relayed(front), str(path), backlog=1024
             )
         except OSError as error:
             raise ConfigError(

@@ -24,7 +24,8 @@ from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.upstream import ClientName
 from antiphon.host import Host, Shared
 from antiphon.live import Setup
-from antiphon.server import About, Server
+from antiphon.plain import About
+from antiphon.server import Server
 from antiphon.session import Limits
 from antiphon.tools import commands
 from antiphon.tools.toolbox import Toolbox

@@ -21,7 +21,8 @@ from antiphon.gemini.client import Gemini, Upstream
 from antiphon.gemini.upstream import TransportName
 from antiphon.host import Host, Shared
 from antiphon.live import Connect, Setup
-from antiphon.server import About, Server
+from antiphon.plain import About
+from antiphon.server import Server
 from antiphon.session import Limits
 from antiphon.store import SessionStore
 from antiphon.tools import commands

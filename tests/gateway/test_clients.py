@@ -253,7 +253,7 @@ async def test_a_client_that_goes_on_after_its_end_is_cut(monkeypatch: pytest.Mo
 async def test_a_server_that_stops_does_not_wait_for_clients_that_stall(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("antiphon.server.STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("antiphon.front.STOP_TIMEOUT_S", 0.3)
     async with (
         running_gateway(chatty) as gateway,
         raw_socket(gateway.port) as connecting_client,
