@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -29,10 +30,14 @@ from antiphon.tools import commands
 from antiphon.tools.commands import Commands
 from antiphon.tools.toolbox import Toolbox
 from fake_gemini import FakeGemini, Script, Serving, attentive, fake_gemini
+from gateway.uvicorn_front import AsgiServer
 from grpc_client import CLIENT
 
 TRANSPORT: TransportName = "grpc"
 """What gateways speak to their model where a test does not say; a fixture may change it."""
+
+FRONT: type[Server] | type[AsgiServer] = AsgiServer if os.environ.get("GATEWAY_FRONT") == "asgi" else Server
+"""What is before the gateways."""
 
 SECRET = "a secret of this test suite, long enough for HS256"
 
@@ -42,7 +47,7 @@ class Gateway:
 
     def __init__(
         self,
-        server: Server,
+        server: Server | AsgiServer,
         port: int,
         gemini: Gemini,
         upstream: FakeGemini,
@@ -150,7 +155,7 @@ async def running_gateway(
                 gateway.connections.append(connection)
                 return bridge
 
-            server = Server(
+            server = FRONT(
                 make_bridge,
                 ready=lambda: gemini.ready,
                 about=About("a fake"),
