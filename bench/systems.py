@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+import httpx
 import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -202,6 +203,37 @@ async def antiphon(place: Place, *, secure: bool = False, workers: int = 1) -> A
 
 
 @asynccontextmanager
+async def _application(place: Place, app: str, root: str) -> AsyncIterator[Running]:
+    """Run an ASGI application of ours under uvicorn, as docs/howto/mount.md says; settings hold as above."""
+    await _needs(place.python, "fastapi", "uvicorn", "uvloop", "httptools")
+    secret = secrets.token_urlsafe(32)
+    environ = {
+        "ANTIPHON_MAX_SESSIONS": MANY,
+        "ANTIPHON_MAX_CONNECTIONS_PER_USER": MANY,
+        **_with_path(),
+        "ANTIPHON_JWT_SECRET": secret,
+        "ANTIPHON_UPSTREAM": f"grpc://127.0.0.1:{place.ports.grpc}",
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [place.python, "-m", "uvicorn", app, "--port", str(port), *_UVICORN]
+    command += ["--app-dir", str(HERE.parent / "examples")]
+    async with process(command, place.cores.theirs, environ) as running:
+        await _until_ready(f"http://127.0.0.1:{port}{root}/readyz", app)
+        token = mint(secret, "bench", 24 * 3600, time.time())
+        yield Running(f"ws://127.0.0.1:{port}{root}/ws", token, psutil.Process(running.pid))
+
+
+def asgi(place: Place) -> AbstractAsyncContextManager[Running]:
+    return _application(place, "antiphon.asgi:app", "")
+
+
+def mounted(place: Place) -> AbstractAsyncContextManager[Running]:
+    return _application(place, "mounted_fastapi:app", "/voice")
+
+
+@asynccontextmanager
 async def fastapi(place: Place) -> AsyncIterator[Running]:
     """Run the bridge of FastAPI and grpc.aio."""
     await _needs(place.python, "fastapi", "uvicorn", "uvloop", "httptools", "websockets", "grpc", "google.ai")
@@ -247,6 +279,18 @@ async def direct(place: Place) -> AsyncIterator[Running]:
     yield Running(f"ws://127.0.0.1:{place.ports.websocket}/ws", "none", psutil.Process())
 
 
+_UVICORN: Final = (
+    *(
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--ws",
+        os.environ.get("BENCH_UVICORN_WS", "websockets-sansio"),
+    ),
+    *("--ws-per-message-deflate", "false", "--ws-max-size", "131072", "--log-level", "warning"),
+)
+
 _HAPROXY: Final = """global
     nbthread 1
     maxconn {most}
@@ -281,6 +325,23 @@ async def _bridge(command: Sequence[str | Path], place: Place, what: str) -> Asy
         url = f"ws://127.0.0.1:{found[1]}/ws"
         await _until_listening(int(found[1]), what)
         yield Running(url, "none", psutil.Process(running.pid))
+
+
+async def _until_ready(url: str, what: str) -> None:
+    """Wait until a gateway takes conversations."""
+    try:
+        async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
+            while not await _is_ready(client, url):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise LeftOut(f"{what} was not ready within {START_S:g} seconds.") from None
+
+
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).is_success
+    except httpx.TransportError:
+        return False
 
 
 async def _until_listening(port: int, what: str) -> None:
@@ -344,6 +405,8 @@ SYSTEMS: Final = {
         System("antiphon-binary", antiphon, extended=True, as_binary=True),
         System("antiphon-flac", antiphon, audio_format="FLAC"),
         System("antiphon-tls", _secure),
+        System("antiphon-asgi", asgi),
+        System("antiphon-mounted", mounted),
         System("antiphon-20ms", antiphon, chunk_ms=20),
         System("antiphon-workers2", _two_workers),
     )

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from antiphon.server import Server
 from gateway import running
 from gateway.running import Gateway, running_gateway
 
@@ -26,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+        if running.FRONT is not Server and item.get_closest_marker("own_socket"):
+            item.add_marker(pytest.mark.skip(reason="about the sockets of the stand-alone server"))
 
 
 @pytest_asyncio.fixture(loop_scope="session")

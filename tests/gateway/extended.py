@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from antiphon import extension, frames
-from gateway.running import Gateway
+from gateway.running import Reachable
 from gateway.talker import Message, Talker
 from grammar import Grammar
 
@@ -67,7 +67,7 @@ class ExtendedTalker(Talker):
 
 
 @asynccontextmanager
-async def extended(gateway: Gateway, user: str = "alice", **options: Any) -> AsyncIterator[ExtendedTalker]:
+async def extended(gateway: Reachable, user: str = "alice", **options: Any) -> AsyncIterator[ExtendedTalker]:
     """Connect a client of `antiphon.v1` and let it authenticate."""
     # A client that has not read all there is is not to wait for the rest when it closes.
     options = {"subprotocols": [Subprotocol(extension.SUBPROTOCOL)], "close_timeout": 0.1, **options}

@@ -151,7 +151,8 @@ class RawSocket:
 
 def request(path: str, headers: dict[str, str] | None = None, method: str = "GET") -> bytes:
     lines = [f"{method} {path} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in {"Host": "gateway.test", **(headers or {})}.items()]
+    headers = {"Host": "gateway.test", "Connection": "close", **(headers or {})}
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -40,6 +40,15 @@ FRONT: type[Server] | type[AsgiServer] = AsgiServer if os.environ.get("GATEWAY_F
 """What is before the gateways."""
 
 SECRET = "a secret of this test suite, long enough for HS256"
+
+
+class Reachable(Protocol):
+    """Where a gateway is, and who may speak to it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def token(self, user: str = "alice", ttl_s: float = 60) -> str: ...
 
 
 class Gateway:

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.running import Gateway
+from gateway.running import Reachable
 
 Message = dict[str, Any]
 
@@ -136,7 +136,7 @@ def chunk(sequence: int, data: bytes) -> str:
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, **options: Any) -> AsyncIterator[Talker]:
+async def connected(gateway: Reachable, **options: Any) -> AsyncIterator[Talker]:
     """Connect a client that has yet to authenticate."""
     url = gateway.url.replace("ws:", "wss:") if "ssl" in options else gateway.url
     async with connect(url, **options) as socket:
@@ -144,7 +144,7 @@ async def connected(gateway: Gateway, **options: Any) -> AsyncIterator[Talker]:
 
 
 @asynccontextmanager
-async def talking(gateway: Gateway, user: str = "alice", **options: Any) -> AsyncIterator[Talker]:
+async def talking(gateway: Reachable, user: str = "alice", **options: Any) -> AsyncIterator[Talker]:
     """Connect a client and let it authenticate."""
     async with connected(gateway, **options) as talker:
         await talker.auth(gateway.token(user))

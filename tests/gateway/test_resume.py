@@ -17,7 +17,7 @@ from antiphon import extension
 from antiphon.session import Limits
 from fake_gemini import ANSWER, Conversation
 from gateway.extended import ExtendedTalker
-from gateway.running import Gateway, running_gateway
+from gateway.running import Gateway, Reachable, running_gateway
 
 PCM = bytes(range(256)) * 40  # 320 ms
 
@@ -62,7 +62,7 @@ class Returning(ExtendedTalker):
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, before: Returning | None = None) -> AsyncIterator[Returning]:
+async def connected(gateway: Reachable, before: Returning | None = None) -> AsyncIterator[Returning]:
     async with connect(
         gateway.url, subprotocols=[Subprotocol(extension.SUBPROTOCOL)], close_timeout=0.1
     ) as socket:
