@@ -331,7 +331,7 @@ async def _until_ready(url: str, what: str) -> None:
     """Wait until a gateway takes conversations."""
     try:
         async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
-            while not await _is_ready(client, url):
+            while not await _is_ready(client, url):  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise LeftOut(f"{what} was not ready within {START_S:g} seconds.") from None

@@ -23,7 +23,9 @@ from gateway.talker import Talker, connected, talking
 from gateway.test_resume import connected as returning
 
 Build = Callable[..., Any] | None
-WAYS = pytest.mark.parametrize("build", [None, by_fastapi, by_starlette], ids=["alone", "fastapi", "starlette"])
+WAYS = pytest.mark.parametrize(
+    "build", [None, by_fastapi, by_starlette], ids=["alone", "fastapi", "starlette"]
+)
 PCM = bytes(range(256)) * 40
 
 
@@ -31,7 +33,7 @@ async def speak(talker: Talker) -> bytes:
     """Speak, be heard, and return the answer's audio."""
     await talker.speak(PCM)
     heard = await talker.until("recognition_result", isFinal=True)
-    assert heard[-1]["transcript"] == " hello there"
+    assert heard[-1]["transcript"] == "hello there"
     audio = b""
     while len(audio) < len(ANSWER):
         message = await talker.receive("audio_response")

@@ -112,6 +112,11 @@ async def test_a_client_that_vanishes_leaves_nothing(stage: Stage, leave: Leave)
 # ---- clients that do not read
 
 
+def close_within(monkeypatch: pytest.MonkeyPatch, delay_s: float) -> None:
+    for module in ("server", "asgi.websocket"):
+        monkeypatch.setattr(f"antiphon.{module}.CLOSE_TIMEOUT_S", delay_s)
+
+
 async def unread(gateway: Gateway) -> int:
     """Return the most that ever waited for a client in the gateway's memory, while the session lasts."""
     most = 0
@@ -146,7 +151,7 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
 
 
 async def test_a_client_that_never_reads_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.server.CLOSE_TIMEOUT_S", 0.2)
+    close_within(monkeypatch, 0.2)
     async with running_gateway(chatty) as gateway, raw_socket(gateway.port, 4096) as raw:
         await authenticated(gateway, raw)
         raw.stop_reading()
@@ -157,8 +162,9 @@ async def test_a_client_that_never_reads_again_is_dropped(monkeypatch: pytest.Mo
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.own_socket
 async def test_a_client_that_pings_and_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.server.CLOSE_TIMEOUT_S", 0.5)
+    close_within(monkeypatch, 0.5)
     async with running_gateway() as gateway, raw_socket(gateway.port, 4096) as raw:
         await authenticated(gateway, raw)
         raw.stop_reading()
@@ -172,10 +178,11 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(monkeypatch: pytest.
         assert most < MAX_UNREAD_BYTES * 2
 
 
+@pytest.mark.own_socket
 async def test_a_client_that_half_closes_and_does_not_read_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("antiphon.server.CLOSE_TIMEOUT_S", 0.2)
+    close_within(monkeypatch, 0.2)
 
     enough = asyncio.Event()
 
@@ -237,8 +244,9 @@ async def test_one_client_that_floods_does_not_stop_another() -> None:
             flooding.cancel()
 
 
+@pytest.mark.own_socket
 async def test_a_client_that_goes_on_after_its_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.server.CLOSE_TIMEOUT_S", 0.3)
+    close_within(monkeypatch, 0.3)
     async with running_gateway(attentive) as gateway, raw_socket(gateway.port) as raw:
         await raw.upgrade()
         raw.send(text("auth", token="no token"))
@@ -277,6 +285,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.own_socket
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
 async def test_a_flood_of_small_frames_is_taken_by_turns(
     gateway: Gateway, flood: bytes, monkeypatch: pytest.MonkeyPatch

@@ -81,6 +81,7 @@ async def test_a_rolling_restart() -> None:
         assert heard[1].endswith(PCM)
 
 
+@pytest.mark.own_socket
 async def test_a_client_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PING_AFTER_S", 0.2)
     monkeypatch.setattr(server, "GONE_AFTER_S", 0.6)

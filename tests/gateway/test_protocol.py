@@ -137,6 +137,7 @@ async def test_fields_that_a_message_does_not_have_are_ignored(gateway: Gateway)
         await talker.until("audio_response")
 
 
+@pytest.mark.own_socket
 async def test_invalid_utf8_is_told_and_survived(gateway: Gateway) -> None:
     async with raw_socket(gateway.port) as raw:
         await begun(gateway, raw)
@@ -205,8 +206,6 @@ async def test_one_byte_more_is_too_big(gateway: Gateway) -> None:
 OVERSIZED = {
     "one frame": frame(TEXT, bytes(MAX_MESSAGE_BYTES + 1)),
     "fragments": frame(TEXT, bytes(40_000), fin=False) + frame(CONT, bytes(40_000)),
-    "endless fragments": frame(TEXT, b"", fin=False) + frame(CONT, bytes(1000), fin=False) * 100,
-    "only announced": frame(TEXT, b"abc", announced=1 << 40),
     "binary": frame(BINARY, bytes(MAX_MESSAGE_BYTES + 1)),
 }
 
@@ -217,6 +216,18 @@ async def test_what_is_too_big_is_told_and_closed(gateway: Gateway, sent: bytes)
         await begun(gateway, raw)
         raw.send(sent)
         await raw.closed("PROTOCOL_TOO_BIG", 1009)
+
+
+NEVER_WHOLE = {
+    "endless fragments": frame(TEXT, b"", fin=False) + frame(CONT, bytes(1000), fin=False) * 100,
+    "only announced": frame(TEXT, b"abc", announced=1 << 40),
+}
+
+
+@pytest.mark.own_socket
+@pytest.mark.parametrize("sent", NEVER_WHOLE.values(), ids=NEVER_WHOLE.keys())
+async def test_what_never_is_whole_is_told_and_closed(gateway: Gateway, sent: bytes) -> None:
+    await test_what_is_too_big_is_told_and_closed(gateway, sent)
 
 
 # ---- compression
@@ -246,6 +257,7 @@ VIOLATIONS = {
 }
 
 
+@pytest.mark.own_socket
 @pytest.mark.parametrize("sent", VIOLATIONS.values(), ids=VIOLATIONS.keys())
 async def test_a_violation_is_told_and_closed(gateway: Gateway, sent: bytes) -> None:
     async with raw_socket(gateway.port) as raw:
@@ -258,6 +270,7 @@ async def test_a_violation_is_told_and_closed(gateway: Gateway, sent: bytes) -> 
         await raw.ended()
 
 
+@pytest.mark.own_socket
 async def test_messages_before_a_violation_still_count(gateway: Gateway) -> None:
     async with raw_socket(gateway.port) as raw:
         await raw.upgrade()
@@ -278,6 +291,7 @@ async def test_a_close_is_echoed(gateway: Gateway) -> None:
 # ---- what is sent before the handshake is answered
 
 
+@pytest.mark.own_socket
 async def test_frames_right_behind_the_handshake_are_taken(gateway: Gateway) -> None:
     async with raw_socket(gateway.port) as raw:
         raw.send(request("/ws", UPGRADE) + frame(PING, b"early") + frame(TEXT, auth(gateway)))
@@ -286,6 +300,7 @@ async def test_frames_right_behind_the_handshake_are_taken(gateway: Gateway) -> 
         assert (await raw.message())["type"] == "auth_success"
 
 
+@pytest.mark.own_socket
 async def test_a_close_right_behind_the_handshake_is_echoed(gateway: Gateway) -> None:
     async with raw_socket(gateway.port) as raw:
         raw.send(request("/ws", UPGRADE) + frame(CLOSE, struct.pack(">H", 1000)))
@@ -294,6 +309,7 @@ async def test_a_close_right_behind_the_handshake_is_echoed(gateway: Gateway) ->
         await raw.ended()
 
 
+@pytest.mark.own_socket
 @pytest.mark.parametrize(
     "sent",
     [frame(PING), frame(CLOSE), frame(TEXT, b"{}"), b"user=alice", bytes(9)],

@@ -251,6 +251,7 @@ async def test_the_model_is_left_when_the_client_has_left() -> None:
             assert "session_rotated" in {m["type"] for m in messages}
 
 
+@pytest.mark.own_socket
 @pytest.mark.slow
 async def test_a_client_that_reads_too_slowly_is_cut_and_resumes() -> None:
     limits = Limits(unread_s=0.5)

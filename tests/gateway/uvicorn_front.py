@@ -28,7 +28,7 @@ class Uvicorn:
             "ws_max_size": 2 * MAX_MESSAGE_BYTES,
             "log_config": None,
             "access_log": False,
-            "timeout_graceful_shutdown": 2,
+            "timeout_graceful_shutdown": 1,
             **settings,
         }
         self._server = uvicorn.Server(uvicorn.Config(app, interface="asgi3", **settings))
