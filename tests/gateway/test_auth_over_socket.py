@@ -278,6 +278,7 @@ def everything_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixt
     return caplog
 
 
+@pytest.mark.own_socket
 async def test_tokens_never_reach_a_log(everything_logged: pytest.LogCaptureFixture) -> None:
     tokens = [mint(SECRET, user, 60, time.time()) for user in ("alice", "bob")]
     bad = tokens[0][:-9] + "forgery-x"
