@@ -28,12 +28,11 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[None]] | None
 
 
 def by_fastapi(voice: Application, lifespan: Lifespan) -> FastAPI:
-    app = FastAPI(lifespan=lifespan)
-
-    @app.get("/own")
     async def own() -> str:
         return "mine"
 
+    app = FastAPI(lifespan=lifespan)
+    app.add_api_route("/own", own)
     app.mount("/voice", voice)
     return app
 

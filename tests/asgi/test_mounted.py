@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from antiphon import __version__
 from antiphon.messages import MAX_MESSAGE_BYTES
@@ -107,9 +107,9 @@ async def test_who_may_connect_and_where(build: Build) -> None:
     async with served(build, origins=("https://app.example",)) as place:
         foreign = await place.refused(place.url, origin="https://evil.example")
         assert foreign == (403, "AUTH_ORIGIN_REFUSED")
-        async with connect(place.url, origin="https://app.example"):
+        async with connect(place.url, origin=Origin("https://app.example")):
             pass
-        async with connect(place.url, origin=f"http://127.0.0.1:{place.port}"):
+        async with connect(place.url, origin=Origin(f"http://127.0.0.1:{place.port}")):
             pass
         assert await place.refused(f"{place.url}/more") == (
             404,

@@ -71,6 +71,7 @@ class TestByTheModel:
             assert sent_s - played_s <= 0.25
             assert not [m for m in await talker.during(0.4) if m["type"] == "audio_response"]
 
+    @pytest.mark.own_socket
     async def test_what_waits_for_a_client_that_does_not_read_is_dropped_too(self) -> None:
         async with running_gateway(long_answer) as gateway:
             raw = socket.create_connection(("127.0.0.1", gateway.port))

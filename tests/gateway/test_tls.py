@@ -14,6 +14,8 @@ from gateway.raw_socket import raw_socket
 from gateway.running import Gateway, running_gateway
 from gateway.talker import connected, talking
 
+pytestmark = pytest.mark.own_socket
+
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
