@@ -122,7 +122,8 @@ async def test_what_is_given_up_leaves_no_task() -> None:
         server.put(0)
         server.put(1)
         await asyncio.sleep(0)
-        await server.outgoing.aclose()
+        async with asyncio.timeout(5):
+            await server.outgoing.aclose()
         assert asyncio.all_tasks() == before
         server.put(2)
     assert server.taken == []
