@@ -27,8 +27,9 @@ from typing import Final, cast
 from antiphon import messages, relay_frames
 from antiphon.bridge import MAX_UNREAD_BYTES, Connection, Frame, Served
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
+from antiphon.front import Front
 from antiphon.relay_frames import Kind
-from antiphon.server import TURN_BYTES, Server
+from antiphon.server import TURN_BYTES
 
 LINK_BYTES: Final = 32 * 1024
 """What may wait for the other worker, besides what the system takes, before the sender is held back."""
@@ -216,7 +217,7 @@ class Relay(_Link):
 class Relayed(_Link):
     """The session's end: a connection whose socket another worker has, and a guest of the server's."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Front) -> None:
         super().__init__()
         self.is_websocket = False
         self._server = server

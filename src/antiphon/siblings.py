@@ -16,8 +16,8 @@ from typing import Final
 from antiphon.bridge import Connection
 from antiphon.config import ConfigError
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.relay import Relay, Relayed
 from antiphon.front import Front
+from antiphon.relay import Relay, Relayed
 
 REACH_S: Final = 2.0
 """How long another worker may take to answer before the client is told to come again."""

@@ -10,7 +10,7 @@ from typing import Final
 from antiphon import messages
 from antiphon.asgi.outgoing import Outgoing
 from antiphon.asgi.protocol import Event, Receive, Scope, Send, field, route
-from antiphon.bridge import Bridge
+from antiphon.bridge import Served
 from antiphon.errors import DISPOSITIONS, ErrorCode, GatewayError
 from antiphon.extension import SUBPROTOCOL
 from antiphon.front import Front
@@ -35,7 +35,7 @@ class WebSocket:
         self._receive = receive
         self._send = send
         self._outgoing = Outgoing(send, writable=self._writable, lost=self.resume)
-        self._bridge: Bridge | None = None
+        self._bridge: Served | None = None
         self._reading = asyncio.Event()
         self._reading.set()
         self._closing = False
@@ -115,7 +115,7 @@ class WebSocket:
             if taken % TURN_MESSAGES == 0:
                 await asyncio.sleep(0)
 
-    def _take(self, bridge: Bridge, event: Event) -> None:
+    def _take(self, bridge: Served, event: Event) -> None:
         text: str | None = event.get("text")
         # What no UTF-8 can have made is told as bad encoding, further on.
         data: bytes = event["bytes"] if text is None else text.encode(errors="surrogatepass")
@@ -158,7 +158,7 @@ class WebSocket:
     def resume(self) -> None:
         self._reading.set()
 
-    def serve(self, bridge: Bridge | None) -> None:
+    def serve(self, bridge: Served | None) -> None:
         self._bridge = bridge
 
     def _writable(self, writable: bool) -> None:

@@ -12,7 +12,7 @@ LOUD_RMS: Final = 330.0
 
 
 _OCTAVES: Final = bytes(min((min(high, 255 - high)).bit_length(), 4) for high in range(256))
-"""By the high byte of a sample: 0 below 256 on either side of zero, 1 below 512, and so on; 4 from 2,048 on."""
+"""By the high byte of a sample: 0 below 256 either side of zero, 1 below 512, and so on; 4 from 2,048 on."""
 _LEAST: Final = tuple((0 if octave == 0 else 128 << octave) ** 2 for octave in range(5))
 _MOST_QUIET: Final = (256**2, 512**2)
 
