@@ -172,13 +172,17 @@ class Channel:
 
     async def _dial(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(
-            lambda: connection,
-            self._host,
-            self._port,
-            ssl=self._tls,
-            server_hostname=self._host if self._tls else None,
-        )
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: connection,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls else None,
+            )
+        except asyncio.CancelledError:
+            connection.abandon()
+            raise
         if self._tls:
             tls = transport.get_extra_info("ssl_object")
             if tls.selected_alpn_protocol() != "h2":

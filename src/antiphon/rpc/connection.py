@@ -151,6 +151,12 @@ class Connection(asyncio.Protocol):
             self._flush()
             self._lose("The connection was closed.")
 
+    def abandon(self) -> None:
+        """Note that the event loop has closed the socket while it was being made, which uvloop tells nobody."""
+        self._transport = None
+        self.lost = "The connection was not made."
+        self._closed.set()
+
     def cut(self) -> None:
         """Close the socket, whatever waits in it."""
         if self._transport:
