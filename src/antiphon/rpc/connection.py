@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._lose("The connection was closed.")
 
     def abandon(self) -> None:
-        """Note that the event loop has closed the socket while it was being made, which uvloop tells nobody."""
+        """Note that the event loop has closed the socket while it was made, which uvloop tells nobody."""
         self._transport = None
         self.lost = "The connection was not made."
         self._closed.set()
