@@ -47,6 +47,9 @@ Unbounded, a single flood of them held up everybody for 20 s (uvloop reads up to
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
+_MESSAGE_COST: Final = 512
+"""So much of a turn a whole message takes, and an eighth of its size: a turn is eight chunks of 100 ms."""
+_LEAST_COST: Final = 16
 _MESSAGES: Final = (client_frames.TEXT, client_frames.BINARY)
 _END_OF_REQUEST: Final = b"\r\n\r\n"
 
@@ -250,10 +253,11 @@ class _Client(asyncio.Protocol):
         """Parse a part of what was read; what is left has to wait for its turn."""
         self._turn = None
         data, self._unparsed = self._unparsed, b""
-        at, end = 0, len(data)
-        while at < end and at < TURN_BYTES:
+        at, end, spent = 0, len(data), 0
+        while at < end and spent < TURN_BYTES:
             if self._is_foreign or not self._is_open:
-                at = self._pass_on(data, at)
+                before, at = at, self._pass_on(data, at)
+                spent += at - before
                 continue
             try:
                 frame = client_frames.cut(data, at, MAX_MESSAGE_BYTES)
@@ -268,7 +272,9 @@ class _Client(asyncio.Protocol):
             if first in _MESSAGES and self._bridge and self._ws.current_size is None:
                 message = client_frames.payload(data, begin, at)
                 self._bridge.receive(message, binary=first == client_frames.BINARY)
+                spent += _MESSAGE_COST + (at - start) // 8
             else:
+                spent += max(_LEAST_COST, at - start)
                 self._hand_over(data[start:at])
         if at < end:
             # While it was parsed, nothing more was read.
