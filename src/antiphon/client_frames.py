@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # where it was built without its extension
-    from websockets.utils import apply_mask
+from websockets import frames
 
 __all__ = ["BINARY", "TEXT", "cut", "payload", "server_header"]
 
 TEXT: Final = 0x81
 """The first byte of a frame that is a whole message of text: final, nothing reserved."""
 BINARY: Final = 0x82
+
+apply_mask = frames.apply_mask  # type: ignore[attr-defined]  # the one in C, where there is one
 
 _MASKED: Final = 0x80
 _MASK_BYTES: Final = 4

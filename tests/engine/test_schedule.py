@@ -22,6 +22,15 @@ def test_finals_go_by_when_somebody_waits_for_them() -> None:
     assert begun == [end, pause, later]
 
 
+def test_what_is_taken_back_is_not_begun() -> None:
+    schedule = Schedule(1)
+    assert schedule.begin(1.0) is None
+    final = schedule.final(1.0)
+    assert schedule.withdraw(final)
+    assert not schedule.withdraw(final)
+    assert schedule.begin(1.0) is None
+
+
 def test_partials_go_after_finals_and_by_when_they_are_due() -> None:
     schedule = Schedule(1)
     shown, _ = schedule.partial("shown", 3.0)

@@ -12,6 +12,7 @@ from antiphon.gemini.codec import (
     ServerMessage,
     Voice,
     events,
+    events_of,
     history_message,
     input_bytes,
     input_message,
@@ -51,6 +52,23 @@ class TestBytes:
 
     def test_what_a_model_has_no_word_for_is_left_out(self) -> None:
         assert input_bytes(live.Interrupt(), Profile(interruptible=False)) is None
+
+
+class TestEventsOfBytes:
+    def test_a_message_without_private_fields_is_read_without_looking_for_them(self) -> None:
+        message = ServerMessage(server_content={"input_transcription": {"text": "hi"}})
+        assert events_of(message.SerializeToString()) == [live.Heard("hi")]
+
+    def test_private_fields_are_found(self) -> None:
+        message = ServerMessage()
+        content = message.server_content
+        content.MergeFromString(voice_activity.encode(True, 12.5))
+        hypothesis = transcription.Hypothesis("all of it", 0.5, final=True)
+        content.input_transcription.MergeFromString(transcription.encode(hypothesis))
+        assert events_of(message.SerializeToString()) == [
+            live.VoiceActivity(True, 12.5),
+            live.Heard("", 0.5, True, "all of it"),
+        ]
 
 
 class TestSetup:

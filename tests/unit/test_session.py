@@ -70,6 +70,15 @@ def talking(limits: Limits | None = None) -> Session:
     return session
 
 
+def test_small_chunks_are_gathered_where_that_is_wanted() -> None:
+    session = talking(Limits(gather_s=0.04))
+    assert session.gathers_until == float("inf")
+    session.receive(chunk(1, bytes(640)), NOW)
+    assert session.next_input(NOW) is None
+    assert session.gathers_until == NOW + 0.04
+    assert session.next_input(session.gathers_until) == live.Audio(bytes(640))
+
+
 def sent(effects: list[Effect]) -> list[Any]:
     return [effect.message for effect in effects if isinstance(effect, Send)]
 

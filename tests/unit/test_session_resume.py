@@ -649,9 +649,11 @@ class TestPace:
         told = []
         for sequence in range(1, 21):
             assert not session.client_full
+            assert not session.paced
             told += kinds(session.receive(chunk(sequence, bytes(32_000)), NOW))
         assert told.count("AUDIO_TOO_FAST") == 1
         assert session.client_full
+        assert session.paced
         at = session.deadline()
         assert at is not None
         assert NOW + 5 < at < NOW + 5.5

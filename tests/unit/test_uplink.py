@@ -23,6 +23,69 @@ def test_in_order_and_once() -> None:
     assert uplink.take(1.0) is None
 
 
+class TestGathering:
+    """Pieces of 20 ms, of which up to 60 ms wait for 40 ms."""
+
+    PIECE = live.Audio(b"\1\2" * 320)
+
+    def test_small_pieces_go_together(self) -> None:
+        uplink = Uplink(10, 0.04)
+        for at in (0.0, 0.02):
+            uplink.add(self.PIECE, at)
+            assert uplink.take(at) is None
+        assert uplink.gathers_until == 0.04
+        uplink.add(self.PIECE, 0.04)
+        assert uplink.gathers_until == float("inf")
+        taken = uplink.take(0.04)
+        assert taken is not None
+        assert (taken.number, taken.item) == (3, live.Audio(self.PIECE.pcm * 3))
+        assert uplink.empty
+        assert uplink.taken_number == 3
+
+    def test_they_do_not_wait_longer(self) -> None:
+        uplink = Uplink(10, 0.04)
+        uplink.add(self.PIECE, 1.0)
+        assert uplink.take(1.039) is None
+        taken = uplink.take(1.04)
+        assert taken is not None
+        assert taken.item == self.PIECE
+
+    def test_nor_for_what_comes_after_the_audio(self) -> None:
+        uplink = Uplink(10, 0.04)
+        uplink.add(self.PIECE, 0.0)
+        uplink.add(self.PIECE, 0.0)
+        uplink.add(live.AudioEnd(), 0.0)
+        taken = [uplink.take(0.0) for _ in range(3)]
+        assert [entry.item for entry in taken if entry] == [live.Audio(self.PIECE.pcm * 2), live.AudioEnd()]
+
+    def test_a_large_piece_goes_by_itself(self) -> None:
+        uplink = Uplink(10, 0.04)
+        large = live.Audio(bytes(3200))
+        for item in (large, self.PIECE, large):
+            uplink.add(item, 0.0)
+        taken = [uplink.take(0.0) for _ in range(3)]
+        assert [entry.item for entry in taken if entry] == [large, self.PIECE, large]
+
+    def test_no_more_than_may_be_on_its_way(self) -> None:
+        uplink = Uplink(10, 0.04)
+        uplink.add(live.Audio(bytes(21_400)), 0.0)
+        assert uplink.take(0.0)
+        for _ in range(3):
+            uplink.add(self.PIECE, 0.0)
+        taken = [uplink.take(0.0) for _ in range(2)]
+        assert [entry and entry.item for entry in taken] == [self.PIECE, None]
+        uplink.arrived(2)
+        rest = uplink.take(0.1)
+        assert rest is not None
+        assert rest.item == live.Audio(self.PIECE.pcm * 2)
+
+    def test_it_can_be_switched_off(self) -> None:
+        uplink = Uplink(10)
+        uplink.add(self.PIECE, 0.0)
+        uplink.add(self.PIECE, 0.0)
+        assert [entry.item for entry in (uplink.take(0.0), uplink.take(0.0)) if entry] == [self.PIECE] * 2
+
+
 def test_full_at_its_seconds_and_not_before() -> None:
     uplink = Uplink(2)
     uplink.add(SECOND, 0.0)
