@@ -107,7 +107,7 @@ class Arrivals:
         if self._open and now >= min(self._open.values()):
             self._lost.set_exception(GatewayError(ErrorCode.UPSTREAM_LOST))
             return
-        if now >= self._pause_until + PING_IDLE_S:
+        if now >= self._pause_until + PING_IDLE_S and self._timer is None:
             self._ask()
         wake_at = min([self._pause_until + PING_IDLE_S, *self._open.values()])
         self._idle = self._loop.call_at(max(wake_at, now + 0.01), self._look)
@@ -131,6 +131,10 @@ class Arrivals:
             self._lost.set_exception(error)
             return
         self._trip_s = trip_s = self._clock() - asked_at
-        self._settling.append(self._loop.call_later(SETTLE_S, self._arrived, number, trip_s))
+        self._settling.append(self._loop.call_later(SETTLE_S, self._settled, number, trip_s))
         if self._is_due:
             self._ask_at(max(self._loop.time(), self._pause_until))
+
+    def _settled(self, number: int, trip_s: float) -> None:
+        if not self._lost.done():  # else it would be told of another connection, which may not have it
+            self._arrived(number, trip_s)

@@ -76,10 +76,10 @@ class Giver:
             self._timer.cancel()
 
     def _wake_at(self, at: float) -> None:
-        """Give what is gathered when its time has come; a timer that is too early is set anew."""
-        if self._timer is None and at < float("inf"):
-            delay_s = max(0.0, at - self._clock()) + TIMER_SLACK_S
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+        """Give what is gathered when its time has come; what then still waits does so for something else."""
+        now = self._clock()
+        if self._timer is None and now < at < float("inf"):
+            self._timer = asyncio.get_running_loop().call_later(at - now + TIMER_SLACK_S, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

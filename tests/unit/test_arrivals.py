@@ -128,3 +128,16 @@ async def test_one_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch)
             await one.arrivals.lost()
     assert raised.value.code is ErrorCode.UPSTREAM_LOST
     one.arrivals.close()
+
+
+async def test_nothing_is_told_once_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even of more answers than are kept track of: another connection may be open by then."""
+    monkeypatch.setattr(arrivals, "MAX_PINGS", 1)
+    one = Asking(0.0)
+    await one.speak(1, 0.0)
+    for _ in range(3):
+        one.arrivals._open[99] = float("inf")
+        one.arrivals._answered(99, 1, time.time(), None)
+    one.arrivals.close()
+    await asyncio.sleep(0.05)
+    assert one.told == 0
