@@ -85,12 +85,14 @@ class TestBeginning:
         assert sent.startswith(frames.PREFACE)
         first, second = FrameReader().feed(sent.removeprefix(frames.PREFACE))
         assert dict(frames.parse_settings(first.payload))[frames.INITIAL_WINDOW_SIZE] == STREAM_WINDOW_BYTES
-        assert second == (frames.WINDOW_UPDATE, 0, 0, pack(">I", CONNECTION_WINDOW_BYTES - 65_535))
+        assert second == frames.Frame(
+            frames.WINDOW_UPDATE, 0, 0, pack(">I", CONNECTION_WINDOW_BYTES - 65_535)
+        )
 
     def test_settings_are_acknowledged_and_hold(self) -> None:
         peer = Peer(frames.settings({frames.MAX_CONCURRENT_STREAMS: 2, 99: 7}))
         assert peer.events == [SettingsCame()]
-        assert (frames.SETTINGS, frames.ACK, 0, b"") in peer.frames()
+        assert frames.Frame(frames.SETTINGS, frames.ACK, 0, b"") in peer.frames()
         assert peer.give(frames.pack(frames.SETTINGS, frames.ACK, 0)) == []
         assert peer.frames() == []
         assert peer.client.room == 2
@@ -135,7 +137,7 @@ class TestSending:
         assert sum(len(frame.payload) for frame in peer.frames()) == 70_000 - 65_535
         assert peer.client.send(one, b"more", ends=True)
         peer.sent += b"".join(peer.client.take())
-        assert peer.frames()[-1] == (frames.DATA, frames.END_STREAM, one, b"more")
+        assert peer.frames()[-1] == frames.Frame(frames.DATA, frames.END_STREAM, one, b"more")
         assert peer.client.send(one, b"nothing")
         assert peer.client.take() == []
 
@@ -194,7 +196,7 @@ class TestSending:
         peer.client.reset(one)
         peer.client.reset(one)
         peer.sent += b"".join(peer.client.take())
-        assert peer.frames()[-1] == (frames.RST_STREAM, 0, one, pack(">I", Http2Code.CANCEL))
+        assert peer.frames()[-1] == frames.Frame(frames.RST_STREAM, 0, one, pack(">I", Http2Code.CANCEL))
         assert peer.client.send(one, b"x")
         peer.client.consumed(one, 10**6)
         assert peer.client.take() == []
@@ -220,7 +222,9 @@ class TestReceiving:
             DataCame(one, b"abc", 3, ends=False),
             HeadersCame(one, [("grpc-status", "0")], ends=True),
         ]
-        assert peer.frames() == [(frames.RST_STREAM, 0, one, bytes(4))], "our side is closed with it"
+        assert peer.frames() == [frames.Frame(frames.RST_STREAM, 0, one, bytes(4))], (
+            "our side is closed with it"
+        )
         assert peer.client.streams == 0
         assert peer.give(data(one, b"late") + peer.headers(one)) == []
 
@@ -296,7 +300,7 @@ class TestReceiving:
         peer = Peer()
         peer.frames()
         assert peer.give(frames.pack(frames.PING, 0, 0, b"12345678")) == []
-        assert peer.frames() == [(frames.PING, frames.ACK, 0, b"12345678")]
+        assert peer.frames() == [frames.Frame(frames.PING, frames.ACK, 0, b"12345678")]
         peer.client.ping(b"abcdefgh")
         assert peer.client.take() == [frames.pack(frames.PING, 0, 0, b"abcdefgh")]
         answer = frames.pack(frames.PING, frames.ACK, 0, b"abcdefgh")

@@ -146,7 +146,7 @@ class _Call:
         message = await self._watched(self._finished(self._call.read()))
         if message is grpc.aio.EOF:
             raise await self._failure()
-        self._slot.probe.heard()
+        self._slot.probe.heard += 1
         return cast(bytes, message)
 
     async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:

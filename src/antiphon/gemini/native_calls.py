@@ -95,22 +95,21 @@ class _Call:
         self._call, self._probe = await self._calls.begin(self._stack)
 
     def write(self, message: bytes) -> bool:
-        self._call.write(message)
-        return self._call.is_drained
+        return self._call.write(message)
 
     async def drain(self) -> None:
         await self._call.drained()
 
     async def read(self) -> bytes:
         message = await self._call.read()
-        self._probe.heard()
+        self._probe.heard += 1
         return message
 
     async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
-        heard = self._probe.heard
+        probe = self._probe
 
         def heard_and_taken(message: bytes) -> bool:
-            heard()
+            probe.heard += 1
             return take(message)
 
         await self._call.listen(heard_and_taken, room)

@@ -38,13 +38,11 @@ class Probe:
         self._asking: set[asyncio.Task[None]] = set()
         self._waiting: list[Answered] = []
         """Who waits for the next question to be asked."""
-        self._asked_at = self._heard_at = float("-inf")
+        self.heard = 0
+        """Messages that came from the other end, so that it is there: counted by who gets them."""
+        self._asked_at = float("-inf")
         self._answers: bool | None = None
         """Whether the other end ever has; None until that is known."""
-
-    def heard(self) -> None:
-        """Note that something came from the other end, so that it is there."""
-        self._heard_at = asyncio.get_running_loop().time()
 
     def distrust(self) -> None:
         """Note that questions may not get through, as to a server that has no room for another stream."""
@@ -78,13 +76,14 @@ class Probe:
         """Wait for one's turn, then ask; who asks from then on waits for the next."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._asked_at + LEAST_S - loop.time())
-        self._asked_at = asked_at = loop.time()
+        self._asked_at = loop.time()
         waiting, self._waiting = self._waiting, []
-        error = await self._question(asked_at)
+        error = await self._question()
         for answered in waiting:
             answered(error)
 
-    async def _question(self, asked_at: float) -> GatewayError | None:
+    async def _question(self) -> GatewayError | None:
+        heard_before = self.heard
         if self._answers is False:
             await asyncio.sleep(UNANSWERED_S)
             return None
@@ -93,7 +92,7 @@ class Probe:
         except RpcError as error:
             if error.status not in _GONE:
                 self._answers = True
-            elif error.status is Status.DEADLINE_EXCEEDED and self._heard_at >= asked_at:
+            elif error.status is Status.DEADLINE_EXCEEDED and self.heard > heard_before:
                 self.distrust()  # it talks, but does not answer this: there may be no room for the question
             elif self._answers:
                 lost = GatewayError(ErrorCode.UPSTREAM_LOST)

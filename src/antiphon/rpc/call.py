@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from antiphon.rpc import grpc
 from antiphon.rpc.grpc import Messages, Pairs
 from antiphon.rpc.status import RpcError, Status
+
+GIVE_BACK_BYTES: Final = 16 * 1024
+"""What was handed over is given back to the peer's window by so much, of the 256 KiB that it has."""
 
 
 class Carrier(Protocol):
@@ -57,15 +60,18 @@ class Call:
 
     # ---- for whoever calls
 
-    def write(self, message: bytes) -> None:
-        """Send a message. Where the peer takes it slowly it waits here: `drained()` bounds that.
+    def write(self, message: bytes) -> bool:
+        """Send a message; return `is_drained`. Where the peer takes it slowly it waits here: `drained()`
+        bounds that.
 
         Raises:
             RpcError: the call has ended.
         """
         if self.ended:
             raise self.ended
-        self._waits = not self._carrier.send(self._number, grpc.framed(message))
+        sent = self._carrier.send(self._number, grpc.framed(message))
+        self._waits = not sent
+        return sent and self._carrier.is_writable
 
     @property
     def is_drained(self) -> bool:
@@ -207,7 +213,8 @@ class Call:
 
     def _hand_over(self, take: Callable[[bytes], bool], messages: list[bytes]) -> None:
         """Hand messages to who listens; those that there is no room for wait."""
-        self._give_back(0)
+        if self._unread_part >= GIVE_BACK_BYTES:
+            self._give_back(0)
         for place, message in enumerate(messages, 1):
             try:
                 self._is_full = not take(message)

@@ -219,7 +219,8 @@ class Connection(asyncio.Protocol):
             self._lose(f"The server breaks HTTP/2: {error}")
             return
         self._reads = False
-        self._flush()
+        if not self._is_due:
+            self._flush()
 
     def pause_writing(self) -> None:
         self.is_writable = False
@@ -262,8 +263,7 @@ class Connection(asyncio.Protocol):
 
     def _write_gathered(self) -> None:
         self._is_due = False
-        if self._gathered_bytes:
-            self._flush()
+        self._flush()
 
     def _flush(self) -> None:
         if self._reads or self._transport is None:

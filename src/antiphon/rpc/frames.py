@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from antiphon.rpc.status import Http2Code, Http2Error
 
@@ -40,13 +42,13 @@ MAX_FRAME_BYTES: Final = 2**24 - 1
 WINDOW_BYTES: Final = 65_535
 MAX_WINDOW_BYTES: Final = 2**31 - 1
 
-_HEADER: Final = Struct(">HBBBI")
-_SETTING: Final = Struct(">HI")
-_WORD: Final = Struct(">I")
-_TWO_WORDS: Final = Struct(">II")
+_HEADER: Final = struct.Struct(">HBBBI")
+_SETTING: Final = struct.Struct(">HI")
+_WORD: Final = struct.Struct(">I")
+_TWO_WORDS: Final = struct.Struct(">II")
 
 
-class Frame(NamedTuple):
+class Frame(Struct, frozen=True, gc=False):
     """A frame as it came."""
 
     kind: int

@@ -63,8 +63,8 @@ class Messages:
             RpcError: RESOURCE_EXHAUSTED, one is too long; INTERNAL, one is compressed, which was not offered.
         """
         if not self._size and not self._in_message and len(data) >= PREFIX_BYTES:
-            length = self._length(data)
-            if len(data) == PREFIX_BYTES + length:
+            compressed, length = _PREFIX.unpack_from(data)
+            if len(data) == PREFIX_BYTES + length and not compressed and length <= self._max_bytes:
                 return [data[PREFIX_BYTES:]]
         self._parts.append(data)
         self._size += len(data)

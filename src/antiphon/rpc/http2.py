@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
+from msgspec import Struct
 
 from antiphon.rpc import frames
 from antiphon.rpc.frames import Frame, FrameReader
@@ -45,7 +46,7 @@ class HeadersCame(NamedTuple):
     ends: bool
 
 
-class DataCame(NamedTuple):
+class DataCame(Struct, frozen=True, gc=False):
     """Bytes of a stream. `size` counts against its window, padding included; see `consumed()`."""
 
     stream: int
@@ -125,7 +126,8 @@ class Http2Client:
             ),
             frames.window_update(0, CONNECTION_WINDOW_BYTES - frames.WINDOW_BYTES),
         ]
-        self._answer_bytes = 0
+        self.answer_bytes = 0
+        """How much of what `take()` returns the peer has asked for by its frames."""
         self._reader = FrameReader()
         self._encoder = Encoder()
         self._decoder = Decoder(max_header_list_size=HEADER_LIST_BYTES)
@@ -179,8 +181,12 @@ class Http2Client:
             return True
         self._idle_frames = 0
         size = len(data)
-        room = min(stream.send_window, self._send_window, self._frame_bytes)
-        if size <= room and not stream.waiting:
+        if (
+            size <= stream.send_window
+            and size <= self._send_window
+            and size <= self._frame_bytes
+            and not stream.waiting
+        ):
             stream.send_window -= size
             self._send_window -= size
             self._out.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
@@ -221,15 +227,10 @@ class Http2Client:
         """Say that the connection is closed."""
         self._out.append(frames.go_away(0, code))
 
-    @property
-    def answer_bytes(self) -> int:
-        """How much of what `take()` returns the peer has asked for by its frames."""
-        return self._answer_bytes
-
     def take(self) -> list[bytes]:
         """Return what is to be written, in order."""
         out, self._out = self._out, []
-        self._answer_bytes = 0
+        self.answer_bytes = 0
         return out
 
     # ---- from the peer
@@ -295,15 +296,17 @@ class Http2Client:
 
     def _answer(self, data: bytes) -> None:
         """Let an answer be written; a peer that asks and does not read is not answered for ever."""
-        self._answer_bytes += len(data)
-        if self._answer_bytes > MAX_UNTAKEN_BYTES:
+        self.answer_bytes += len(data)
+        if self.answer_bytes > MAX_UNTAKEN_BYTES:
             raise Http2Error(Http2Code.ENHANCE_YOUR_CALM, "The answers are not read.")
         self._out.append(data)
 
     # ---- DATA
 
     def _data(self, frame: Frame) -> Event | None:
-        self._known(frame)
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            self._known(frame)
         size = len(frame.payload)
         self._window -= size
         if self._window < 0:
@@ -319,7 +322,6 @@ class Http2Client:
             self._idle_frames = 0
         else:
             self._idle()
-        stream = self._streams.get(frame.stream)
         if stream is None:
             return None  # it was reset, and this was on its way
         stream.window -= size

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+TURNS: Final = 5
+"""Of the event loop, after which a connection that was accepted has been told of, and is closed."""
 AT_ONCE: Final = struct.pack("ii", 1, 0)
 """The socket option that makes the end of a connection an RST."""
 
@@ -27,6 +29,7 @@ class Network:
         self._flows = asyncio.Event()
         self._flows.set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._is_down = True
 
     @property
     def here(self) -> str:
@@ -39,11 +42,13 @@ class Network:
 
     async def up(self) -> None:
         """Take connections, at the same port as before."""
+        self._is_down = False
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_address=True)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def down(self) -> None:
         """Refuse connections, and break those that are."""
+        self._is_down = True
         self._server.close()
         self.reset()
 
@@ -67,6 +72,9 @@ class Network:
     # ---- a connection
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_down:
+            _close(writer, at_once=True)  # it was accepted at the last moment
+            return
         task = asyncio.get_running_loop().create_task(self._pass_on(reader, writer))
         self._connections.add(task)
         task.add_done_callback(partial(self._ended, writer))
@@ -132,4 +140,6 @@ async def network(target: str) -> AsyncIterator[Network]:
         yield made
     finally:
         made.down()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         await made.over()
