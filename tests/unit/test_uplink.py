@@ -39,7 +39,7 @@ class TestGathering:
         taken = uplink.take(0.04)
         assert taken is not None
         assert (taken.number, taken.item) == (3, live.Audio(self.PIECE.pcm * 3))
-        assert uplink.empty
+        assert not uplink.waiting
         assert uplink.taken_number == 3
 
     def test_they_do_not_wait_longer(self) -> None:
@@ -121,12 +121,12 @@ def test_deadline_runs_from_the_last_movement() -> None:
 
 def test_audio_that_waits_in_milliseconds() -> None:
     uplink = Uplink(10)
-    assert uplink.empty
+    assert not uplink.waiting
     for item in (live.Audio(bytes(3200)), live.Text("hi"), live.Audio(bytes(32))):
         uplink.add(item, 0.0)
     assert uplink.audio_ms == 101
     uplink.take(0.0)
-    assert (uplink.audio_ms, uplink.empty) == (1, False)
+    assert (uplink.audio_ms, uplink.waiting) == (1, 2)
 
 
 def test_results_are_counted_while_they_wait() -> None:
@@ -185,8 +185,8 @@ def test_what_is_discarded_leaves_no_trace(items: list[live.LiveInput], kinds: s
         if type(item) not in kinds:
             other.add(item, 0.0)
     discarded.discard(*kinds)
-    assert (discarded.full, discarded.audio_ms, discarded.results, discarded.empty) == (
-        *(other.full, other.audio_ms, other.results, other.empty),
+    assert (discarded.full, discarded.audio_ms, discarded.results, discarded.waiting) == (
+        *(other.full, other.audio_ms, other.results, other.waiting),
     )
     assert discarded.deadline == other.deadline
     for _ in items:

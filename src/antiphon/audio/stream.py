@@ -91,6 +91,21 @@ class AudioStream:
         """How much audio has come out so far."""
         return self._pcm_bytes / (INPUT_RATE_HZ * 2 / 1000)
 
+    def passes(self, sequence: int, data: bytes) -> bool:
+        """Take the next chunk if it comes out as it goes in, and return whether it does; else `feed()` it."""
+        if (
+            self._verbatim is None
+            or self.ended
+            or (self._sequence is not None and sequence != self._sequence + 1)
+            or len(data) % 2
+            or self._regained
+            or self._verbatim.half
+        ):
+            return False
+        self._sequence = sequence
+        self._pcm_bytes += len(data)
+        return True
+
     def feed(self, sequence: int, data: bytes) -> Decoded:
         """Decode the next chunk.
 
@@ -98,18 +113,12 @@ class AudioStream:
         AUDIO_RATE_MISMATCH once (`expected`, `received`), AUDIO_UNSUPPORTED, which ends the stream. All name
         in `sequence` the chunk that showed it. A chunk seen before is dropped and counted.
         """
+        if self.passes(sequence, data):
+            return Decoded(data)
         expected = sequence if self._sequence is None else self._sequence + 1
         if self.ended or sequence < expected:
             self.duplicates += sequence < expected
             return Decoded(b"")
-        if (
-            self._verbatim
-            and sequence == expected
-            and not (len(data) % 2 or self._regained or self._verbatim.half)
-        ):
-            self._sequence = sequence
-            self._pcm_bytes += len(data)
-            return Decoded(data)
         results, self._regained = self._regained, []
         if sequence > expected:
             self.gaps += 1

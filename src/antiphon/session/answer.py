@@ -82,7 +82,8 @@ class Answer:
         self.played_until = 0.0
         """When all that went out will have been heard."""
         self._pieces: deque[Piece] = deque()
-        self._unencoded: list[Piece] = []
+        self.unencoded: list[Piece] = []
+        """What `take_unencoded()` returns."""
         self._waiting_s = 0.0
         self._sent_at = float("-inf")
         self._text = ""
@@ -181,7 +182,7 @@ class Answer:
             piece.data = piece.data or b""
         self.first += len(self._pieces)
         self._pieces.clear()
-        self._unencoded.clear()
+        self.unencoded.clear()
         self._waiting_s = 0.0
         self._text = ""
         self._rest = b""
@@ -193,7 +194,7 @@ class Answer:
 
     def take_unencoded(self) -> list[Piece]:
         """Return the pieces to encode, in order; each is returned once, and gets its `data`."""
-        taken, self._unencoded = self._unencoded, []
+        taken, self.unencoded = self.unencoded, []
         return taken
 
     def next_piece(self, now: float) -> Piece | None:
@@ -231,7 +232,7 @@ class Answer:
 
     def _append(self, piece: Piece) -> None:
         if piece.encoding:
-            self._unencoded.append(piece)
+            self.unencoded.append(piece)
         else:
             piece.data = piece.pcm
         self._pieces.append(piece)

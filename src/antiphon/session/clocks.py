@@ -19,13 +19,17 @@ _INFINITY: Final = float("inf")
 class Clocks:
     """When something is due to the client, or to be ended for it. `extended`: it speaks `antiphon.v1`."""
 
-    KEPT: ClassVar[dict[str, Any]] = {"_began_at": float, "_active_at": float}
+    KEPT: ClassVar[dict[str, Any]] = {"_began_at": float, "active_at": float}
 
     def __init__(self, limits: Limits, now: float, *, extended: bool) -> None:
         self._limits = limits
         self._extended = extended
         self._notices = Notices()
-        self._began_at = self._active_at = self._sent_at = self._token_at = now
+        self.active_at = now
+        """When something went on in the conversation, last."""
+        self.sent_at = now
+        """When the client was sent something, last."""
+        self._began_at = self._token_at = now
         self._token_expires_at = _INFINITY
         self._held_at = _INFINITY
 
@@ -33,15 +37,7 @@ class Clocks:
 
     def began(self, now: float) -> None:
         """Note that the session begins."""
-        self._began_at = self._active_at = now
-
-    def active(self, now: float) -> None:
-        """Note that something goes on in the conversation."""
-        self._active_at = now
-
-    def sent(self, now: float) -> None:
-        """Note that the client was sent something."""
-        self._sent_at = now
+        self._began_at = self.active_at = now
 
     def took_token(self, expires_at: float, now: float) -> None:
         """Note the token that is in force from now on."""
@@ -66,7 +62,7 @@ class Clocks:
     @property
     def ping_at(self) -> float:
         """When the client is to be pinged."""
-        return self._sent_at + self._limits.heartbeat_s if self._extended else _INFINITY
+        return self.sent_at + self._limits.heartbeat_s if self._extended else _INFINITY
 
     @property
     def deadline(self) -> float:
@@ -86,7 +82,7 @@ class Clocks:
         return (
             (self._token_expires_at, ErrorCode.AUTH_TOKEN_EXPIRED),
             (self._held_at + self._limits.unread_s, ErrorCode.SESSION_CLIENT_SLOW),
-            (self._active_at + self._limits.idle_timeout_s, ErrorCode.SESSION_IDLE),
+            (self.active_at + self._limits.idle_timeout_s, ErrorCode.SESSION_IDLE),
         )
 
     def _ahead(self) -> dict[GoAwayReason, Limit]:
@@ -94,5 +90,5 @@ class Clocks:
         return {
             "max_duration": Limit(self.over_at, limits.max_duration_s),
             "token": Limit(self._token_expires_at, self._token_expires_at - self._token_at),
-            "idle": Limit(self._active_at + limits.idle_timeout_s, limits.idle_timeout_s),
+            "idle": Limit(self.active_at + limits.idle_timeout_s, limits.idle_timeout_s),
         }

@@ -204,7 +204,8 @@ class Link:
         entry = self._uplink.take(now)
         if entry is None:
             return None
-        self._upkeep.gave(entry.item, entry.loud, now)
+        if entry.loud or not entry.size:
+            self._upkeep.gave(entry.item, entry.loud, now)
         return entry.item
 
     def arrived(self, number: int, now: float, trip_s: float = 0.0) -> None:

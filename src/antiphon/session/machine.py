@@ -163,11 +163,13 @@ class Session:
         self._timeline = Timeline()
         self._meter = Meter()
         self._microphone = Microphone(self._timeline)
-        self._user = UserSide(self._timeline)
+        self._user = UserSide(self._timeline, tells_updates=extended)
         self._model = ModelSide(can_flush=extended)
         self._commands = frozenset(function.name for function in setup.functions)
         self._calls = Calls(self._commands, tools or {}, calls_client=extended)
-        self._usage_due = self._parting = self._paced = False
+        self._usage_due = self._parting = False
+        self.paced = False
+        """Whether the client is not read since it sends much faster than real time."""
         self.saved_elsewhere = False
         """Whether what is acknowledged has to be saved first, which `safe()` tells of."""
         self.unsaved = False
@@ -197,17 +199,17 @@ class Session:
 
     def receive(self, message: messages.ClientMessage | extension.ClientMessage, now: float) -> list[Effect]:
         """Take a client's message."""
-        state, kind = self.state, type(message)
-        if state is State.CLOSED or not self._presence.attached:
+        state, kind, presence = self._stage or self._link.state, type(message), self._presence
+        if state is State.CLOSED or not presence.attached:
             return []
         if kind not in NOT_COUNTED:
-            self._presence.received += 1
+            presence.received += 1
         if kind not in LEGAL[state]:
             return self._reject(out_of_place(message), now)
         if kind not in NOT_ACTIVE:
-            self._clocks.active(now)
-        if len(self._presence.digests) > 1:
-            self._presence.confirm()
+            self._clocks.active_at = now
+        if len(presence.digests) > 1:
+            presence.confirm()
         match message:
             case AudioChunk():
                 return self._chunk(message, now)
@@ -328,7 +330,7 @@ class Session:
         missed = presence.outbox.missed(received)
         presence.attach(resume_token, spent)
         self._clocks.took_token(expires_at, now)
-        self._clocks.active(now)
+        self._clocks.active_at = now
         self._clocks.held(False, now)
         resumed = extension.Resumed(
             timestamp=milliseconds(now),
@@ -471,7 +473,8 @@ class Session:
             self._uplink.touch(now)
             return None
         self._uplink.is_careful = self.unsaved
-        item = self._link.next_input(now) if self.state is State.LIVE or self.last_words else None
+        is_live = self._stage is None and self._link.state is State.LIVE
+        item = self._link.next_input(now) if is_live or self.last_words else None
         if isinstance(item, live.Audio):
             self._meter.audio_in_ms += len(item.pcm) * 500 / live.INPUT_RATE_HZ
         return item
@@ -494,15 +497,16 @@ class Session:
     @property
     def behind(self) -> bool:
         """Whether something waits to be given to the model."""
-        return not self._uplink.empty
+        return self._uplink.waiting > 0
 
     def arrived(self, number: int, now: float, trip_s: float = 0.0) -> list[Effect]:
         """Note that what was given up to this number has reached the model's machine."""
-        if self.state is not State.LIVE and not self._parting:
+        is_live = self._stage is None and self._link.state is State.LIVE
+        if not is_live and not self._parting:
             return []
-        before_ms = self._uplink.heard_ms
+        before_ms = self._uplink.heard_ms if self.unsaved else 0.0
         self._link.arrived(number, now, trip_s)
-        if self._presence.left and not self._outstanding and self.state is State.LIVE:
+        if self._presence.left and not self._outstanding and is_live:
             return self._park(now)
         if not (self.unsaved and self.attached and self._uplink.heard_ms > before_ms):
             return []
@@ -514,7 +518,7 @@ class Session:
     @property
     def _outstanding(self) -> bool:
         """Whether something that was said is not known to have reached the model's machine."""
-        return not self._uplink.empty or self._uplink.in_flight
+        return self._uplink.waiting > 0 or self._uplink.in_flight
 
     @property
     def _is_unobserved(self) -> bool:
@@ -548,24 +552,19 @@ class Session:
     @property
     def last_words(self) -> bool:
         """Whether the session is closed and the model still is to be told how the user's turn ended."""
-        return self._parting and not self._uplink.empty
+        return self._parting and self._uplink.waiting > 0
 
     @property
     def client_full(self) -> bool:
         """Whether the client should not be read for now: the model takes its audio too slowly, it sends much
         faster than real time, or it is not known who it is.
         """
-        return self._uplink.full or self._paced or self._stage is State.AUTHENTICATING
+        return self._uplink.full or self.paced or self._stage is State.AUTHENTICATING
 
     @property
     def answer_full(self) -> bool:
         """Whether the model should not be read for now: its answer or its calls run too far ahead."""
         return self._model.answer.waiting_s >= self._limits.answer_s or self._uplink.results >= _MAX_RESULTS
-
-    @property
-    def paced(self) -> bool:
-        """Whether the client is not read since it sends much faster than real time."""
-        return self._paced
 
     # ---- time
 
@@ -588,7 +587,7 @@ class Session:
     def _client_deadline(self) -> float:
         presence, limits = self._presence, self._limits
         if presence.attached:
-            return min(self._clocks.deadline, self._pace.resume_at if self._paced else float("inf"))
+            return min(self._clocks.deadline, self._pace.resume_at if self.paced else float("inf"))
         parked = self._link.state is State.READY
         return min(presence.detached_at + limits.resume_s, float("inf") if parked else self._park_at)
 
@@ -624,7 +623,7 @@ class Session:
         if gone:
             return effects + (self._park(now) if now >= self._park_at else [])
         if now >= self._pace.resume_at:
-            self._paced = False
+            self.paced = False
         if now >= self._clocks.ping_at:
             effects += self._ping(now)
         notices = [self._go_away(reason, left_s, now) for reason, left_s in self._clocks.notices(now)]
@@ -634,7 +633,7 @@ class Session:
         if not (self.extended and self.attached):
             return []
         self._pings += 1
-        self._clocks.sent(now)
+        self._clocks.sent_at = now
         effects = self._send(extension.ServerPing(timestamp=milliseconds(now), id=self._pings))
         self._presence.outbox.pinged(self._pings)
         return effects
@@ -643,7 +642,7 @@ class Session:
 
     def upstream(self, event: live.LiveEvent, now: float) -> list[Effect]:
         """Take an event of the model."""
-        if self.state is not State.LIVE:
+        if self._stage is not None or self._link.state is not State.LIVE:
             return []
         self._link.event(event, now)
         match event:
@@ -738,7 +737,7 @@ class Session:
     def _quiet(self) -> bool:
         """Whether nothing is going on between user and model at the moment."""
         busy = self._model.turn_open or self._calls.pending or self._microphone.pressed or self._user.open
-        return not busy and self._uplink.empty and not self._uplink.unanswered
+        return not busy and not self._uplink.waiting and not self._uplink.unanswered
 
     def _acks(self, now: float, *, at_once: bool = False) -> list[Outcome]:
         sequence = self._presence.ack(at_once=at_once)
@@ -772,26 +771,30 @@ class Session:
         return [] if self.extended else self._open(now)
 
     def _chunk(self, message: AudioChunk, now: float) -> list[Effect]:
-        if not self._microphone.open:
-            return self._listen(self._microphone.chunk(int(message.sequence), message.data), now)
-        effects = self._open(now)
         sequence, before_ms = int(message.sequence), self._timeline.position_ms
-        heard: list[Outcome] = [*self._microphone.chunk(sequence, message.data)]
+        audio = self._microphone.verbatim(sequence, message.data)
+        if audio is None and not self._microphone.open:
+            return self._listen(self._microphone.chunk(sequence, message.data), now)
+        effects = self._open(now) if self._link.state is State.READY else []
+        heard: list[Outcome] = []
+        if audio is None:
+            heard += self._microphone.chunk(sequence, message.data)
+        elif skipped_ms := self._uplink.add(audio, now):
+            self._timeline.skip(skipped_ms)
         audio_ms = self._timeline.position_ms - before_ms
         self._presence.chunk(sequence, audio_ms)
         if self._pace.add(audio_ms / 1000, now):
             heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
-        self._paced = now < self._pace.resume_at
-        if len(heard) == 1 and isinstance(heard[0], live.Audio):
-            if skipped_ms := self._uplink.add(heard[0], now):  # as of nearly every chunk
-                self._timeline.skip(skipped_ms)
-        else:
+        self.paced = now < self._pace.resume_at
+        if heard:
             if any(isinstance(item, GatewayError) for item in heard):
                 self._uplink.doubt()
             effects += self._listen(heard, now)
         if self.saved_elsewhere or not self.extended:
             return effects
-        return effects + self.safe(self.mark(), now)
+        self._presence.safe(self._presence.mark())
+        acks = self._acks(now)
+        return effects + self._act(acks, now) if acks else effects
 
     def _end(self, now: float) -> list[Effect]:
         effects = self._open(now) if self._microphone.open else []
@@ -892,7 +895,7 @@ class Session:
                         effects += self._send(outcome)
                 case AudioResponse():
                     self._meter.audio_out_ms += outcome.duration
-                    self._clocks.active(now)
+                    self._clocks.active_at = now
                     effects += self._sound(outcome)
                 case messages.Message():
                     effects += self._send(outcome)
@@ -902,18 +905,18 @@ class Session:
                     effects += self._fail(outcome, now)
                 case _:
                     self._timeline.skip(self._uplink.add(outcome, now))
-        if pieces := self._model.take_unencoded():
-            effects += [Encode(piece) for piece in pieces]
+        if self._model.answer.unencoded:
+            effects += [Encode(piece) for piece in self._model.take_unencoded()]
         if self._usage_due and not self._model.talking:
             self._usage_due = False
             usage = self._meter.take(now)
             if usage and self.extended:
                 effects += self._send(usage)
-        if self._presence.outbox.wants_ping:
+        if self.extended and self._presence.outbox.wants_ping:
             effects += self._ping(now)
         for effect in effects:
             if type(effect) in _TOLD:
-                self._clocks.sent(now)
+                self._clocks.sent_at = now
                 break
         return effects
 

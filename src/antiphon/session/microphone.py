@@ -54,6 +54,18 @@ class Microphone:
         self._stream = AudioStream(format, rate_hz)
         self._timeline.begin_stream()
 
+    def verbatim(self, sequence: int, data: bytes) -> live.Audio | None:
+        """Take the stream's next bytes where they are the model's input as they are, as they nearly always
+        are; return None where they are not, and `chunk()` has to take them.
+        """
+        stream = self._stream
+        if stream is None or not 0 < len(data) <= _MAX_AUDIO_BYTES:
+            return None
+        if (self.push_to_talk and not self.pressed) or not stream.passes(sequence, data):
+            return None
+        self._timeline.position_ms += len(data) / _BYTES_A_MS
+        return live.Audio(data)
+
     def chunk(self, sequence: int, data: bytes) -> list[Outcome]:
         """Take the stream's next bytes."""
         stream = self._stream

@@ -30,6 +30,7 @@ MAX_AGE: Final = 1000
 """Items after which a turn is taken to be answered: a minute and a half of audio at least."""
 
 BYTES_A_SECOND: Final = 2 * live.INPUT_RATE_HZ
+_RING_BYTES: Final = int(RING_S * BYTES_A_SECOND)
 _MARGIN_BYTES: Final = int(MARGIN_S * live.INPUT_RATE_HZ) * 2
 LEAST_MARGIN_BYTES: Final = int(LEAST_MARGIN_S * live.INPUT_RATE_HZ) * 2
 _AGAIN_BYTES: Final = int(AGAIN_S * live.INPUT_RATE_HZ) * 2
@@ -38,7 +39,7 @@ _AGAIN_BYTES: Final = int(AGAIN_S * live.INPUT_RATE_HZ) * 2
 class Item(Struct):
     """Something for the model, the `number`th of all that ever was; `again`: given to two connections.
 
-    `end` is where its audio ends in that of the session, in bytes.
+    `end` is where its audio ends in that of the session, in bytes, and `size` how much there is of it.
     """
 
     number: int
@@ -46,10 +47,14 @@ class Item(Struct):
     loud: bool = False
     again: bool = False
     end: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = len(self.item.pcm) if type(self.item) is live.Audio else 0
 
     def after(self, place: int) -> Item | None:
         """Return it without the audio before a place; None where nothing is left."""
-        if not isinstance(self.item, live.Audio) or self.end - len(self.item.pcm) >= place:
+        if not isinstance(self.item, live.Audio) or self.end - self.size >= place:
             return self
         left = self.end - place
         return replace(self, item=live.Audio(self.item.pcm[-left:])) if left > 0 else None
@@ -63,7 +68,7 @@ class Rewound(NamedTuple):
 
     @property
     def audio_bytes(self) -> int:
-        return sum(len(entry.item.pcm) for entry in self.items if isinstance(entry.item, live.Audio))
+        return sum(entry.size for entry in self.items)
 
 
 class Ring:
@@ -118,11 +123,11 @@ class Ring:
     def add(self, entry: Item) -> None:
         """Note that an item was taken."""
         match entry.item:
-            case live.Audio(pcm=pcm):
+            case live.Audio():
                 self._audio.append(entry)
-                self._audio_bytes += len(pcm)
-                self.flight_bytes += len(pcm)
-                while self._audio_bytes > RING_S * BYTES_A_SECOND:
+                self._audio_bytes += entry.size
+                self.flight_bytes += entry.size
+                while self._audio_bytes > _RING_BYTES:
                     self._drop()
             case live.Interrupt():
                 pass  # of an answer that a renewed connection does not give
@@ -139,15 +144,17 @@ class Ring:
             if entry.number <= self.arrived_number:
                 break
             if entry.number <= number:
-                self.flight_bytes -= len(_pcm(entry))
-                self.heard_end = max(self.heard_end, entry.end)
+                self.flight_bytes -= entry.size
+                if entry.end > self.heard_end:
+                    self.heard_end = entry.end
         self.arrived_number = max(self.arrived_number, number)
         self._forget()
 
     def reacted(self) -> None:
         """Note that the model is at work: it hears what has arrived so far."""
-        self._reacted_number = self.arrived_number
-        self._forget()
+        if self._reacted_number != self.arrived_number:
+            self._reacted_number = self.arrived_number
+            self._forget()
 
     def answered(self) -> None:
         """Note that the model begins to answer: the turns that have arrived are over, not an open activity.
@@ -180,8 +187,8 @@ class Ring:
         for entry in audio:
             if left := entry.after(end):
                 self._audio.append(left)
-                self._audio_bytes += len(_pcm(left))
-                self.flight_bytes += len(_pcm(left)) if left.number > self.arrived_number else 0
+                self._audio_bytes += left.size
+                self.flight_bytes += left.size if left.number > self.arrived_number else 0
 
     def forget(self, *kinds: type) -> None:
         """Forget the items of these kinds."""
@@ -213,7 +220,7 @@ class Ring:
         items = [replace(entry, again=True) for entry in again]
         sound = next((entry for entry in items if isinstance(entry.item, live.Audio)), None)
         if sound:
-            self.heard_end = min(self.heard_end, sound.end - len(_pcm(sound)))
+            self.heard_end = min(self.heard_end, sound.end - sound.size)
         return Rewound(items if restored else [told(entry) for entry in items], lost_bytes)
 
     def _unheard(self) -> list[Item]:
@@ -238,17 +245,17 @@ class Ring:
             needed = entry.number > self.arrived_number or (
                 entry.loud and entry.number > self._reacted_number
             )
-            if needed or self._audio_bytes - len(_pcm(entry)) < _MARGIN_BYTES + self.flight_bytes:
+            if needed or self._audio_bytes - entry.size < _MARGIN_BYTES + self.flight_bytes:
                 return
-            self._audio_bytes -= len(_pcm(self._audio.popleft()))
+            self._audio.popleft()
+            self._audio_bytes -= entry.size
 
     def _drop(self) -> None:
         entry = self._audio.popleft()
-        size = len(_pcm(entry))
-        self._audio_bytes -= size
+        self._audio_bytes -= entry.size
         if entry.number > self.arrived_number:
-            self.flight_bytes -= size
-            self._dropped_bytes += size
+            self.flight_bytes -= entry.size
+            self._dropped_bytes += entry.size
 
 
 def _number(entry: Item) -> int:

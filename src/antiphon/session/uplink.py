@@ -39,6 +39,8 @@ IN_FLIGHT_LEAST_MORE_S: Final = 0.25
 """So much more than a round trip's worth may be on its way in any case, or speech would fall behind: it is
 asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
 
+_IN_FLIGHT_LEAST_BYTES: Final = int(IN_FLIGHT_UNSAVED_S * BYTES_A_SECOND)
+
 GATHER_BYTES: Final = int(0.06 * BYTES_A_SECOND)
 """Audio that is given at once, where smaller pieces are gathered."""
 _MESSAGE_BYTES: Final = int(0.1 * BYTES_A_SECOND)
@@ -64,12 +66,13 @@ class Uplink:
     KEPT: ClassVar[dict[str, Any]] = {
         "_count": int,
         "_audio_end": int,
-        "_taken_number": int,
+        "taken_number": int,
         "_marks": tuple[int, int, list[int]],
     }
 
     def __init__(self, limit_s: float, gather_s: float = 0.0) -> None:
         self._limit_s = limit_s
+        self._limit_bytes = limit_s * BYTES_A_SECOND
         self._gather_s = gather_s
         self._gather_until = 0.0
         self._waiting: deque[Item] = deque()
@@ -78,7 +81,12 @@ class Uplink:
         self._cost = 0
         self._audio_bytes = 0
         self._moved_at = 0.0
-        self._taken_number = 0
+        self.taken_number = 0
+        """The number of what was taken last."""
+        self.waiting = 0
+        """How many items wait."""
+        self.full = False
+        """Whether no more is to be added for now."""
         self._doubtful_bytes = 0
         self._audio_end = 0
         self._skip_end = 0
@@ -124,8 +132,8 @@ class Uplink:
     def restore(self, entries: Iterable[bytes]) -> None:
         """Take what was written down."""
         items = [load_item(entry) for entry in entries if entry]
-        self._ring.restore(self._restored, (item for item in items if item.number <= self._taken_number))
-        self._await([item for item in items if item.number > self._taken_number])
+        self._ring.restore(self._restored, (item for item in items if item.number <= self.taken_number))
+        self._await([item for item in items if item.number > self.taken_number])
         # The node that is gone may have given some of it to the model since.
         self._doubtful_bytes = self._audio_bytes
         self._recovers = True
@@ -158,9 +166,10 @@ class Uplink:
 
     def add(self, item: live.LiveInput, now: float) -> float:
         """Let an item wait; return how much of its audio does not, since the model has heard it, in ms."""
-        size = len(item.pcm) if isinstance(item, live.Audio) else 0
+        entry = Item(self._count + 1, item)
+        size = entry.size
         self._audio_end += size
-        entry = Item(self._count + 1, item, end=self._audio_end)
+        entry.end = self._audio_end
         if self._skip_end:
             left = entry.after(self._skip_end)
             if left is None:
@@ -172,10 +181,9 @@ class Uplink:
         self._count += 1
         if isinstance(entry.item, live.Audio):
             entry.loud = is_loud(entry.item.pcm)
-            size -= len(entry.item.pcm)
         self._waiting.append(entry)
         self._weigh(entry, 1)
-        return _ms(size) if size else 0.0
+        return 0.0 if entry.size == size else _ms(size - entry.size)
 
     @property
     def gathers_until(self) -> float:
@@ -190,13 +198,17 @@ class Uplink:
 
     def take(self, now: float) -> Item | None:
         """Take the next item; None where none waits, too much is on its way, or small pieces are gathered."""
-        if not self._waiting or now < self.gathers_until < float("inf"):
+        if not self._waiting:
+            return None
+        if 0 < self._audio_bytes < GATHER_BYTES and now < self.gathers_until < float("inf"):
             return None
         entry = self._take(now)
-        if entry is None or not self._gather_s or not isinstance(entry.item, live.Audio):
+        if entry is None or entry.size >= GATHER_BYTES or not self._gather_s:
+            return entry
+        if not isinstance(entry.item, live.Audio):
             return entry
         parts = [entry.item.pcm]
-        size = len(entry.item.pcm)
+        size = entry.size
         while size < GATHER_BYTES and self._waiting:
             following = self._waiting[0].item
             if not isinstance(following, live.Audio) or size + len(following.pcm) > _MESSAGE_BYTES:
@@ -210,12 +222,14 @@ class Uplink:
         return entry if len(parts) == 1 else replace(entry, item=live.Audio(b"".join(parts)))
 
     def _take(self, now: float) -> Item | None:
-        if self._is_far(self._waiting[0].item):
+        entry = self._waiting[0]
+        flight = self._ring.flight_bytes + entry.size
+        if flight > _IN_FLIGHT_LEAST_BYTES and entry.size and self._is_far(flight, entry.size):
             return None
-        entry = self._waiting.popleft()
+        self._waiting.popleft()
         self._weigh(entry, -1)
         self._moved_at = now
-        self._taken_number = entry.number
+        self.taken_number = entry.number
         self._ring.add(entry)
         return entry
 
@@ -228,10 +242,6 @@ class Uplink:
     def touch(self, now: float) -> None:
         """Count the wait of what is queued from `now`."""
         self._moved_at = now
-
-    @property
-    def empty(self) -> bool:
-        return not self._waiting
 
     @property
     def audio_ms(self) -> float:
@@ -249,24 +259,15 @@ class Uplink:
         return max(0.0, self._limit_s * 1000 - _ms(self._cost))
 
     @property
-    def full(self) -> bool:
-        return self._cost >= self._limit_s * BYTES_A_SECOND
-
-    @property
     def deadline(self) -> float:
         return self._moved_at + self._limit_s if self._waiting else float("inf")
 
     # ---- what was taken
 
     @property
-    def taken_number(self) -> int:
-        """The number of what was taken last."""
-        return self._taken_number
-
-    @property
     def in_flight(self) -> bool:
         """Whether something that was taken is not known to have arrived."""
-        return self._ring.arrived_number < self._taken_number
+        return self._ring.arrived_number < self.taken_number
 
     @property
     def unanswered(self) -> bool:
@@ -302,40 +303,41 @@ class Uplink:
         waiting = self._waiting if restored else [told(entry) for entry in self._waiting]
         entries = [*rewound.items, *waiting]
         self._await(_enclosed(entries) if manual else entries)
-        self._taken_number = self._ring.arrived_number
+        self.taken_number = self._ring.arrived_number
         self._moved_at = now
         doubtful, self._doubtful_bytes = self._doubtful_bytes, 0
         self._recovers = False
         return Again(_ms(rewound.audio_bytes + doubtful), _ms(rewound.lost_bytes))
 
-    def _is_far(self, item: live.LiveInput) -> bool:
-        """Whether too much would be on its way with an item."""
-        flight = self._ring.flight_bytes
-        if not flight or not isinstance(item, live.Audio):
+    def _is_far(self, flight_bytes: int, size: int) -> bool:
+        """Whether too much would be on its way, with audio of this size; not where that is all."""
+        if flight_bytes == size:
             return False
         if self.is_careful:
             least_s = IN_FLIGHT_UNSAVED_S
         else:
             least_s = max(IN_FLIGHT_S, min(IN_FLIGHT_MOST_S, self.trip_s + IN_FLIGHT_MORE_S))
         limit_s = max(least_s, self.trip_s + IN_FLIGHT_LEAST_MORE_S)
-        return flight + len(item.pcm) > limit_s * BYTES_A_SECOND
+        return flight_bytes > limit_s * BYTES_A_SECOND
 
     def _await(self, entries: list[Item]) -> None:
         self._changed = True
         self._waiting = deque(entries)
-        self._cost = self._audio_bytes = self.results = 0
+        self._cost = self._audio_bytes = self.results = self.waiting = 0
+        self.full = False
         for entry in entries:
             self._weigh(entry, 1)
 
     def _weigh(self, entry: Item, sign: int) -> None:
-        item = entry.item
-        if isinstance(item, live.Audio):
-            size = len(item.pcm)
+        size = entry.size
+        self.waiting += sign
+        if size:
             self._audio_bytes += sign * size
             self._cost += sign * (size if size > _LEAST_COST else _LEAST_COST)
-            return
-        self._cost += sign * _cost(item)
-        self.results += sign * isinstance(item, live.ToolResult)
+        else:
+            self._cost += sign * _cost(entry.item)
+            self.results += sign * isinstance(entry.item, live.ToolResult)
+        self.full = self._cost >= self._limit_bytes
 
 
 def _enclosed(entries: list[Item]) -> list[Item]:

@@ -1,7 +1,7 @@
 """The user's side of a conversation: when he speaks, and what he has said.
 
 What the model hears goes in; messages to the client come out. A base client is sent only the
-recognition_result among them. Times are seconds on the caller's clock.
+recognition_result among them, so updates that are not final are not even made for it. Times are seconds on the caller's clock.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class UserSide:
         "_button_tells": bool,
     }
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, *, tells_updates: bool = True) -> None:
         self._timeline = timeline
+        self._tells_updates = tells_updates
         self._utterance = Utterance()
         self._count = 0
         self._revision = 0
@@ -112,11 +113,11 @@ class UserSide:
     def hear(self, event: live.Heard, now: float) -> list[ServerMessage]:
         """Take a piece of the transcription."""
         self._utterance.hear(event, now)
-        said = bool(self._utterance.transcript)
-        messages = self._infer(now, started=True) if said else []
+        text = self._utterance.transcript
+        messages = self._infer(now, started=True) if text and not self._speaks else []
         if event.final or self._utterance.long:
             return messages + self.finish(now)
-        return messages + (self._results(now, final=False) if said else [])
+        return messages + self._results(text, now, final=False) if text else messages
 
     def typed(self, text: str) -> None:
         """Let a command that is recognised next refer to what was typed."""
@@ -124,34 +125,45 @@ class UserSide:
 
     def finish(self, now: float, command: str | UnsetType = UNSET) -> list[ServerMessage]:
         """Say the final result, if it is still to say, or if it is to be said again with a command."""
+        text = self._utterance.transcript
         if self._utterance.finish() or self._revision:  # an engine may take back all that it has told
-            return self._infer(now, started=False) + self._results(now, final=True, command=command)
-        return [] if command is UNSET else [self._result(now, final=True, command=command)]
+            return self._infer(now, started=False) + self._results(text, now, final=True, command=command)
+        if command is UNSET:
+            return []
+        return [self._result(text, milliseconds(now), final=True, command=command)]
 
     def expire(self, now: float) -> list[ServerMessage]:
         """Do what has fallen due."""
         return self.finish(now) if now >= self._utterance.final_at else []
 
-    def _results(self, now: float, *, final: bool, command: str | UnsetType = UNSET) -> list[ServerMessage]:
+    def _results(
+        self, text: str, now: float, *, final: bool, command: str | UnsetType = UNSET
+    ) -> list[ServerMessage]:
+        timestamp = milliseconds(now)
+        result = self._result(text, timestamp, final=final, command=command)
         if not self._revision:
             self._count += 1
         self._revision += 1
+        if not (final or self._tells_updates):
+            return [result]
         update = TranscriptUpdate(
-            timestamp=milliseconds(now),
+            timestamp=timestamp,
             role="user",
             utterance_id=f"u{self._count}",
             revision=self._revision,
-            text=self._utterance.transcript,
+            text=text,
             is_final=final,
         )
         if final:
             self._revision = 0
-        return [self._result(now, final=final, command=command), update]
+        return [result, update]
 
-    def _result(self, now: float, *, final: bool, command: str | UnsetType = UNSET) -> RecognitionResult:
+    def _result(
+        self, text: str, timestamp: int, *, final: bool, command: str | UnsetType
+    ) -> RecognitionResult:
         return RecognitionResult(
-            timestamp=milliseconds(now),
-            transcript=self._utterance.transcript,
+            timestamp=timestamp,
+            transcript=text,
             confidence=self._utterance.confidence,
             command=command,
             is_final=final,
