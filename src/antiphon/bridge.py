@@ -215,7 +215,7 @@ class Bridge:
 
     async def run(self) -> None:
         """Do what waits, until the session is closed; leave nothing behind."""
-        self._arm()
+        self._arm(self._clock())
         try:
             async with asyncio.TaskGroup() as tasks:
                 while job := await self._jobs.get():
@@ -248,7 +248,7 @@ class Bridge:
             self._perform(self.session.reject(error, now))
         else:
             hot = type(message) is messages.AudioChunk
-            self._perform(self.session.receive(message, now), hot=hot)
+            self._perform(self.session.receive(message, now), now, hot=hot)
 
     def _binary_chunk(self, data: Frame) -> messages.AudioChunk:
         if not self.session.binary:
@@ -358,7 +358,8 @@ class Bridge:
                 self._write(self._unsaved.popleft())
         if self.session.unsaved:
             self.session.unsaved = False
-            self._give()
+            if self._giver:
+                self._giver.give(self._clock())
         if acks := self.session.safe(mark, self._clock()):
             self._perform(acks)
 
@@ -392,8 +393,10 @@ class Bridge:
 
     # ---- effects
 
-    def _perform(self, effects: list[Effect], *, hot: bool = False) -> None:
+    def _perform(self, effects: list[Effect], now: float | None = None, *, hot: bool = False) -> None:
         """Do what the session wants; `hot`: after one of the many events that move few deadlines."""
+        if now is None:
+            now = self._clock()
         for effect in effects:
             match effect:
                 case Send(message=message, data=data) if not self._journal:
@@ -431,9 +434,12 @@ class Bridge:
             self.unsaved()
         if effects:
             self._cut_if_unread()
-        self._give()
+        if self._giver:
+            self._giver.give(now)
         self._regulate()
-        self._arm(hot=hot)
+        if hot and self._timer_at <= now + _HOT_S and not self.session.paced:
+            return
+        self._arm(now, hot=hot)
         if self.session.state is State.CLOSED and not self._over:
             self._over = True
             self._jobs.put_nowait(None)
@@ -488,24 +494,14 @@ class Bridge:
         else:
             self._connection.resume()
 
-    def _give(self) -> None:
-        if self._giver:
-            self._giver.give()
-
-    def _arm(self, *, hot: bool = False) -> None:
+    def _arm(self, now: float, *, hot: bool = False) -> None:
         """Keep a timer no later than the session's deadline; one that fires early does no harm."""
-        now = self._clock()
-        if hot and not self.session.paced:
-            if self._timer and self._timer_at <= now + _HOT_S:
-                return
-            latest = now + _HOT_S
-        else:
-            latest = float("inf")
+        latest = now + _HOT_S if hot and not self.session.paced else float("inf")
         deadline = self.session.deadline()
         if deadline is None:
             if self._timer:
                 self._timer.cancel()
-                self._timer = None
+                self._timer, self._timer_at = None, float("inf")
             return
         deadline = min(deadline, latest)
         if self._timer is None or deadline < self._timer_at:
@@ -516,7 +512,7 @@ class Bridge:
             self._timer_at = deadline
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, float("inf")
         self._perform(self.session.expire(self._clock()))
 
     # ---- what waits
@@ -632,7 +628,8 @@ class Bridge:
             self._giver = None
 
     def _arrived(self, number: int, trip_s: float) -> None:
-        self._perform(self.session.arrived(number, self._clock(), trip_s), hot=True)
+        now = self._clock()
+        self._perform(self.session.arrived(number, now, trip_s), now, hot=True)
 
     def _make_giver(self, stream: LiveStream, arrivals: Arrivals) -> Giver:
         return Giver(
@@ -654,10 +651,11 @@ class Bridge:
 
     def _gave(self) -> None:
         self._regulate()
-        self._arm()  # the model has so long to react to it
+        self._arm(self._clock())  # the model has so long to react to it
 
     def _hear(self, event: LiveEvent) -> None:
-        self._perform(self.session.upstream(event, self._clock()), hot=type(event) in _HOT)
+        now = self._clock()
+        self._perform(self.session.upstream(event, now), now, hot=type(event) in _HOT)
 
     def _is_full(self) -> bool:
         return self.session.answer_full

@@ -45,20 +45,21 @@ class Giver:
         self._ascertain = ascertain
         self._gave = gave
         self._stuck = asyncio.Event()
+        self._is_stuck = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def give(self) -> None:
+    def give(self, now: float) -> None:
         """Give what there is, up to what has to wait; `run()` goes on with that."""
-        if self._stuck.is_set():
+        if self._is_stuck:
             return
         session = self._session
         try:
             while session.behind:
                 if self._certain and not self._certain():
                     break
-                item = session.next_input(self._clock())
+                item = session.next_input(now)
                 if item is None:
-                    self._wake_at(session.gathers_until)
+                    self._wake_at(session.gathers_until, now)
                     return
                 if not self._stream.write(item):
                     break
@@ -68,6 +69,7 @@ class Giver:
         except GatewayError:
             return  # the conversation is over, which whoever listens to it is told
         self.gave_all.clear()
+        self._is_stuck = True
         self._stuck.set()
 
     def close(self) -> None:
@@ -75,15 +77,14 @@ class Giver:
         if self._timer:
             self._timer.cancel()
 
-    def _wake_at(self, at: float) -> None:
+    def _wake_at(self, at: float, now: float) -> None:
         """Give what is gathered when its time has come; what then still waits does so for something else."""
-        now = self._clock()
         if self._timer is None and now < at < float("inf"):
             self._timer = asyncio.get_running_loop().call_later(at - now + TIMER_SLACK_S, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
-        self.give()
+        self.give(self._clock())
         self._gave()
 
     async def run(self) -> None:
@@ -97,8 +98,9 @@ class Giver:
             await self._stream.drain()
             self._arrivals.wrote(self._session.given)
             await self._ascertain()
+            self._is_stuck = False
             self._stuck.clear()
-            self.give()
-            if not self._stuck.is_set():
+            self.give(self._clock())
+            if not self._is_stuck:
                 self.gave_all.set()
             self._gave()

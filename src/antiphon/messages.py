@@ -191,9 +191,9 @@ def decode(data: bytes | bytearray | memoryview | str) -> ClientMessage:
             PROTOCOL_BAD_MESSAGE with the offending field in `details["path"]`.
     """
     message = decode_with(_client_decoder, data)
+    if type(message) is EncodedChunk:  # as nearly all are
+        return decoded_chunk(message)
     match message:
-        case EncodedChunk():
-            return decoded_chunk(message)
         case AudioStreamStart(config=StreamConfig(sample_rate=number)):
             require_integer(number, "$.config.sampleRate")
         case Command(context=dict(context)):
@@ -214,8 +214,10 @@ def decoded_chunk(message: EncodedChunk) -> AudioChunk:
     except ValueError:
         sentence = "Invalid base64 encoded string at $.data."
         raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, sentence, path="$.data") from None
-    require_integer(message.sequence, "$.sequence")
-    return AudioChunk(timestamp=message.timestamp, data=data, sequence=message.sequence)
+    sequence = message.sequence
+    if type(sequence) is not int or not 0 <= sequence <= 2**53:
+        require_integer(sequence, "$.sequence")
+    return AudioChunk(timestamp=message.timestamp, data=data, sequence=sequence)
 
 
 def decode_with(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | str) -> T:

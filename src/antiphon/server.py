@@ -142,7 +142,7 @@ class _Client(asyncio.Protocol):
         self._write(client_frames.BINARY, data)
 
     def _write(self, first: int, data: bytes) -> None:
-        if self._is_open and not self._transport.is_closing():
+        if self._ws.state is State.OPEN and not self._transport.is_closing():
             self._transport.write(client_frames.server_header(first, len(data)) + data)
 
     def close(self, code: int, reason: str) -> None:
@@ -255,7 +255,7 @@ class _Client(asyncio.Protocol):
         data, self._unparsed = self._unparsed, b""
         at, end, spent = 0, len(data), 0
         while at < end and spent < TURN_BYTES:
-            if self._is_foreign or not self._is_open:
+            if self._is_foreign or self._ws.state is not State.OPEN:
                 before, at = at, self._pass_on(data, at)
                 spent += at - before
                 continue

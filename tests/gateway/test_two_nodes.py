@@ -45,8 +45,8 @@ async def test_mid_sentence() -> None:
             messages = await second.until("response_done")
             (rotated,) = [m for m in messages if m["type"] == "session_rotated"]
             assert (rotated["reason"], rotated["lostAudioMs"]) == ("lost", 0)
-        # It was acknowledged, so one of them hears it, however far the first one had got: what the second one says
-        # again begins no later than where the first one's model is known to have stopped.
+        # It was acknowledged, so one of them hears it, however far the first one had got: what the second one
+        # says again begins no later than where the first one's model is known to have stopped.
         before, after = bytes(a.upstream.conversations[0].heard), bytes(b.upstream.conversations[0].heard)
         assert PCM.startswith(before)
         assert (2 * PCM).endswith(after)

@@ -50,7 +50,7 @@ async def test_gathered_audio_goes_in_time_and_what_has_to_wait_longer_is_not_tr
 
     giver = Giver(stream, session, arrivals, time.time, certain=None, ascertain=nothing, gave=gave)
     session.receive(chunk(1, bytes(640)), time.time())
-    giver.give()
+    giver.give(time.time())
     assert stream.taken == []
     async with asyncio.timeout(5):
         while not stream.taken:
@@ -59,7 +59,7 @@ async def test_gathered_audio_goes_in_time_and_what_has_to_wait_longer_is_not_tr
     # So much is on its way now that nothing more may be given.
     for sequence, size in enumerate([*[3200] * 6, 2400, 640], 2):
         session.receive(chunk(sequence, bytes(size)), time.time())
-        giver.give()
+        giver.give(time.time())
     before = len(stream.taken)
     await asyncio.sleep(0.15)
     assert len(stream.taken) == before

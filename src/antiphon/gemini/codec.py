@@ -26,8 +26,10 @@ _FunctionDeclaration: Final[Any] = _types.FunctionDeclaration.pb()
 AUDIO_MIME_TYPE: Final = f"audio/pcm;rate={live.INPUT_RATE_HZ}"
 _ANSWER_RATE_HZ: Final = 24_000
 
-_PRIVATE_TAGS: Final = (*transcription.TAGS, voice_activity.TAG)
-"""One of these is in a message that has private fields; to look for them costs less than to parse them."""
+_CONFIDENCE, _FINAL, _WHOLE = transcription.TAGS
+"""One of these, or `voice_activity.TAG`, is in a message that has private fields; to look for them costs less
+than to parse them.
+"""
 
 CONTEXT_HEADING: Final = "\n\nContext: "
 """Stands between a typed turn and the JSON of its context."""
@@ -150,13 +152,17 @@ def events_of(data: bytes) -> list[live.LiveEvent]:
     Raises:
         google.protobuf.message.DecodeError: it is none.
     """
-    message = ServerMessage.FromString(data)
-    return events(message, private=any(tag in data for tag in _PRIVATE_TAGS))
+    return events(
+        ServerMessage.FromString(data),
+        transcribes=_CONFIDENCE in data or _FINAL in data or _WHOLE in data,
+        hears_voice=voice_activity.TAG in data,
+    )
 
 
-def events(message: Any, *, private: bool = True) -> list[live.LiveEvent]:
-    """Return what a server message says, in the order it takes effect; `private`: it may have private fields.
+def events(message: Any, *, transcribes: bool = True, hears_voice: bool = True) -> list[live.LiveEvent]:
+    """Return what a server message says, in the order it takes effect.
 
+    It may have the private fields of `transcription` and of `voice_activity`, where these are not ruled out.
     Usage comes first: it belongs to the turn that the message may end.
     """
     found: list[live.LiveEvent] = []
@@ -167,7 +173,7 @@ def events(message: Any, *, private: bool = True) -> list[live.LiveEvent]:
         )
     match message.WhichOneof("message_type"):
         case "server_content":
-            found += _content_events(message.server_content, private)
+            found += _content_events(message.server_content, transcribes, hears_voice)
         case "tool_call":
             found += [
                 live.Called(call.id, call.name, _arguments(call.args))
@@ -186,13 +192,13 @@ def events(message: Any, *, private: bool = True) -> list[live.LiveEvent]:
     return found
 
 
-def _content_events(content: Any, private: bool) -> list[live.LiveEvent]:
+def _content_events(content: Any, transcribes: bool, hears_voice: bool) -> list[live.LiveEvent]:
     found: list[live.LiveEvent] = []
-    if private and (activity := voice_activity.decode(content)):
+    if hears_voice and (activity := voice_activity.decode(content)):
         found.append(live.VoiceActivity(*activity))
     if content.HasField("input_transcription"):
         heard = content.input_transcription
-        found.append(_heard(heard) if private else live.Heard(heard.text))
+        found.append(_heard(heard) if transcribes else live.Heard(heard.text))
     if content.HasField("output_transcription") and content.output_transcription.text:
         found.append(live.Said(content.output_transcription.text))
     for part in content.model_turn.parts:

@@ -20,8 +20,12 @@ _MOST_QUIET: Final = (256**2, 512**2)
 def is_loud(pcm: bytes) -> bool:
     """Whether PCM16 is as loud as speech; every eighth sample is looked at."""
     octaves = pcm[1::16].translate(_OCTAVES)
-    counts = [octaves.count(octave) for octave in range(5)]
     edge = LOUD_RMS**2 * len(octaves)
+    if 0 < edge <= octaves.count(4) * _LEAST[4]:  # as of most speech
+        return True
+    if octaves.count(0) == len(octaves):  # as of most silence
+        return False
+    counts = [octaves.count(octave) for octave in range(5)]
     if octaves and sum(map(mul, counts, _LEAST)) >= edge:
         return True
     if sum(counts[:2]) == len(octaves) and sum(map(mul, counts, _MOST_QUIET)) < edge:

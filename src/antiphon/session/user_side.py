@@ -1,7 +1,8 @@
 """The user's side of a conversation: when he speaks, and what he has said.
 
 What the model hears goes in; messages to the client come out. A base client is sent only the
-recognition_result among them, so updates that are not final are not even made for it. Times are seconds on the caller's clock.
+recognition_result among them, so updates that are not final are not even made for it. Times are seconds on
+the caller's clock.
 """
 
 from __future__ import annotations
