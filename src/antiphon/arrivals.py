@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from antiphon.clock import Clock
+from antiphon.clock import TIMER_SLACK_S, Clock
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.live import Answered
 from antiphon.session.machine import Session
@@ -27,6 +27,10 @@ MAX_PINGS: Final = 16
 """Questions that wait for their answers."""
 SETTLE_S: Final = 0.1
 """What has reached the model's machine is taken to have reached the model so much later."""
+SETTLE_LATE_S: Final = 0.25
+"""What has settled is told so much later where nobody `settle()`s it before: while somebody speaks, whoever
+gives to the model does, which costs less than a timer for each question.
+"""
 PING_IDLE_S: Final = 8.0
 """A model that is sent nothing is asked so often whether it is there."""
 PING_TIMEOUT_S: Final = 6.0
@@ -37,6 +41,14 @@ class Asked(Protocol):
     """A `live.LiveStream`, as far as it is asked here."""
 
     def ask(self, answered: Answered) -> None: ...
+
+
+class _Settling(NamedTuple):
+    """What has reached the model's machine, and when it is taken to have reached the model."""
+
+    at: float
+    number: int
+    trip_s: float
 
 
 class Arrivals:
@@ -62,7 +74,11 @@ class Arrivals:
         self._pause_until = self._loop.time()
         self._open: dict[int, float] = {}
         """Questions that wait for their answers, each with the end of its time."""
-        self._settling: deque[asyncio.TimerHandle] = deque(maxlen=MAX_PINGS)
+        self.settles_at = float("inf")
+        """When `settle()` has something to tell."""
+        self._settling: deque[_Settling] = deque()
+        self._settler: asyncio.TimerHandle | None = None
+        self._settler_at = float("inf")
         self._count = 0
         self._trip_s = 0.0
         self._idle = self._loop.call_later(PING_IDLE_S, self._look)
@@ -79,6 +95,16 @@ class Arrivals:
             self._is_due = True
             self._ask_at(max(self._loop.time() + PING_GATHERS_S, self._pause_until))
 
+    def settle(self) -> None:
+        """Tell of what has settled by now; of the rest in time, should nobody call this again."""
+        settling, now = self._settling, self._clock()
+        while settling and settling[0].at <= now and not self._lost.done():
+            settled = settling.popleft()
+            self.settles_at = settling[0].at if settling else float("inf")
+            self._arrived(settled.number, settled.trip_s)
+        if settling and not self._lost.done():
+            self._settle_by(settling[0].at + SETTLE_LATE_S * (not self._session.behind))
+
     async def lost(self) -> None:
         """Wait for a question that is not answered, which raises.
 
@@ -91,7 +117,9 @@ class Arrivals:
         """Ask no more, and tell of no more answers."""
         self._lost.cancel()
         self._idle.cancel()
-        for timer in (self._timer, *self._settling):
+        self._settling.clear()  # else it would be told of another connection, which may not have it
+        self.settles_at = float("inf")
+        for timer in (self._timer, self._settler):
             if timer:
                 timer.cancel()
 
@@ -130,11 +158,23 @@ class Arrivals:
         if error:
             self._lost.set_exception(error)
             return
-        self._trip_s = trip_s = self._clock() - asked_at
-        self._settling.append(self._loop.call_later(SETTLE_S, self._settled, number, trip_s))
+        now = self._clock()
+        self._trip_s = now - asked_at
+        self._settling.append(_Settling(now + SETTLE_S, number, self._trip_s))
+        self.settles_at = self._settling[0].at
+        self._settle_by(self.settles_at + SETTLE_LATE_S * (not self._session.behind))
         if self._is_due:
             self._ask_at(max(self._loop.time(), self._pause_until))
 
-    def _settled(self, number: int, trip_s: float) -> None:
-        if not self._lost.done():  # else it would be told of another connection, which may not have it
-            self._arrived(number, trip_s)
+    def _settle_by(self, at: float) -> None:
+        """See to it that `settle()` is called at a time, or before."""
+        if self._settler_at <= at:
+            return
+        if self._settler:
+            self._settler.cancel()
+        self._settler_at = at
+        self._settler = self._loop.call_later(max(0.0, at - self._clock()) + TIMER_SLACK_S, self._settle_late)
+
+    def _settle_late(self) -> None:
+        self._settler, self._settler_at = None, float("inf")
+        self.settle()

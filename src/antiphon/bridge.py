@@ -20,10 +20,10 @@ from antiphon import extension, frames, messages
 from antiphon.admission import Admission
 from antiphon.arrivals import Arrivals
 from antiphon.audio import encoding
-from antiphon.clock import Clock
+from antiphon.clock import TIMER_SLACK_S, Clock
 from antiphon.errors import ErrorCode, GatewayError, first_of
 from antiphon.extension import Resume
-from antiphon.giving import TIMER_SLACK_S, Giver
+from antiphon.giving import Giver
 from antiphon.journal import Journal
 from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Setup
 from antiphon.session.answer import Piece
@@ -629,7 +629,9 @@ class Bridge:
 
     def _arrived(self, number: int, trip_s: float) -> None:
         now = self._clock()
-        self._perform(self.session.arrived(number, now, trip_s), now, hot=True)
+        effects = self.session.arrived(number, now, trip_s)
+        if effects or self.session.behind:
+            self._perform(effects, now, hot=True)
 
     def _make_giver(self, stream: LiveStream, arrivals: Arrivals) -> Giver:
         return Giver(

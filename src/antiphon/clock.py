@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
+
+TIMER_SLACK_S: Final = 0.002
+"""uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 Clock = Callable[[], float]
 

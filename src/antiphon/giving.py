@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from antiphon.arrivals import Arrivals
-from antiphon.clock import Clock
+from antiphon.clock import TIMER_SLACK_S, Clock
 from antiphon.errors import GatewayError
 from antiphon.live import LiveStream
 from antiphon.session.machine import Session
-
-TIMER_SLACK_S: Final = 0.002
-"""uvloop counts whole milliseconds. A timer that fires early would fire again and again until it is due."""
 
 
 class Giver:
@@ -60,11 +56,15 @@ class Giver:
                 item = session.next_input(now)
                 if item is None:
                     self._wake_at(session.gathers_until, now)
+                    if self._arrivals.settles_at < float("inf"):
+                        self._arrivals.settle()
                     return
                 if not self._stream.write(item):
                     break
                 self._arrivals.wrote(session.given)
             else:
+                if self._arrivals.settles_at <= now:
+                    self._arrivals.settle()
                 return
         except GatewayError:
             return  # the conversation is over, which whoever listens to it is told

@@ -77,6 +77,7 @@ def asking(trip_s: float) -> Iterator[Asking]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "SETTLE_S", 0.01)
+    monkeypatch.setattr(arrivals, "SETTLE_LATE_S", 0.02)
     monkeypatch.setattr(arrivals, "PING_AFTER_S", 0.05)
     monkeypatch.setattr(arrivals, "PING_LEAST_S", 0.02)
 
