@@ -268,7 +268,8 @@ class Bridge:
 
     def wrote(self) -> None:
         """Note that the connection wrote by itself, as it does when pinged."""
-        self._cut_if_unread()
+        if self._connection and self._connection.unread_bytes > MAX_UNREAD_BYTES:
+            self._cut()
 
     def writable(self, *, writable: bool) -> None:
         """Note whether the connection takes more for now, or has enough on its way."""
@@ -432,11 +433,12 @@ class Bridge:
             hot = False
         if self._journal and (self.session.state is State.CLOSED or not self._journal.changed(self)):
             self.unsaved()
-        if effects:
-            self._cut_if_unread()
+        if effects and self._connection and self._connection.unread_bytes > MAX_UNREAD_BYTES:
+            self._cut()
         if self._giver:
             self._giver.give(now)
-        self._regulate()
+        if self._waits_for_room or self.session.client_full is not self._paused:
+            self._regulate()
         if hot and self._timer_at <= now + _HOT_S and not self.session.paced:
             return
         self._arm(now, hot=hot)
@@ -471,13 +473,9 @@ class Bridge:
                     self._leave()
                     self._sessions.waits(self)
 
-    def _cut_if_unread(self) -> None:
-        connection = self._connection
-        if (
-            connection
-            and connection.unread_bytes > MAX_UNREAD_BYTES
-            and self.session.state is not State.CLOSED
-        ):
+    def _cut(self) -> None:
+        """Give up a client that does not read."""
+        if self.session.state is not State.CLOSED:
             self.fail(GatewayError(ErrorCode.SESSION_CLIENT_SLOW))
 
     def _regulate(self) -> None:

@@ -135,15 +135,12 @@ class _Client(asyncio.Protocol):
     def unread_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
-    def send(self, data: bytes) -> None:
-        self._write(client_frames.TEXT, data)
-
-    def send_binary(self, data: bytes) -> None:
-        self._write(client_frames.BINARY, data)
-
-    def _write(self, first: int, data: bytes) -> None:
+    def send(self, data: bytes, first: int = client_frames.TEXT) -> None:
         if self._ws.state is State.OPEN and not self._transport.is_closing():
             self._transport.write(client_frames.server_header(first, len(data)) + data)
+
+    def send_binary(self, data: bytes) -> None:
+        self.send(data, client_frames.BINARY)
 
     def close(self, code: int, reason: str) -> None:
         # A close frame in the wrong place was received, but is not answered before it is a violation.

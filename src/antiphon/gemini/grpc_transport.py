@@ -131,7 +131,11 @@ class _Stream(ModelStream):
 
     async def listen(self, take: Take, full: Full, room: Room) -> None:
         def taken(message: bytes) -> bool:
-            for event in _events(message):
+            try:
+                events = codec.events_of(message)
+            except DecodeError as error:
+                raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
+            for event in events:
                 take(event)
             return not full()
 

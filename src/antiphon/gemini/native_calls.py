@@ -163,13 +163,9 @@ async def _ask(connection: rpc.Connection) -> None:
     with connection.call(HEALTH_METHOD) as call:
         call.write(b"")
         call.close_write()
-        while True:
-            try:
-                await call.read()
-            except RpcError as error:
-                if error.status is Status.OK:
-                    return
-                raise
+        ended = await call.outcome()
+    if ended.status is not Status.OK:
+        raise RpcError(ended.status, ended.details)
 
 
 def _tls() -> ssl.SSLContext:

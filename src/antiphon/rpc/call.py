@@ -116,6 +116,20 @@ class Call:
         self._give_back(size)
         return message
 
+    async def outcome(self) -> RpcError:
+        """Drop what comes, and return what the call ends with: what is not raised has no traceback, which
+        would hold the call, as that does it, until the collector finds both.
+        """
+        while not self.ended:
+            self._unread.clear()
+            self._give_back(0)
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self.ended
+
     async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
         """Hand every message to `take` as it comes, in the very call that brings it, until the call ends.
 

@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._lose(f"The server breaks HTTP/2: {error}")
             return
         self._reads = False
-        if not self._is_due:
+        if self._http2.pending and not self._is_due:
             self._flush()
 
     def pause_writing(self) -> None:

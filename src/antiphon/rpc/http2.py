@@ -115,7 +115,8 @@ class Http2Client:
         self.is_going_away = False
         """Whether the peer takes no more streams, or there are no more numbers for them."""
         self.has_settings = False
-        self._out: list[bytes] = [
+        # What is to be written, in order; `take()` it.
+        self.pending: list[bytes] = [
             frames.PREFACE,
             frames.settings(
                 {
@@ -167,7 +168,7 @@ class Http2Client:
         for at in range(0, max(1, len(block)), self._frame_bytes):
             part = block[at : at + self._frame_bytes]
             last = frames.END_HEADERS * (at + self._frame_bytes >= len(block))
-            self._out.append(frames.pack(kind, flags | last, number, part))
+            self.pending.append(frames.pack(kind, flags | last, number, part))
             kind, flags = frames.CONTINUATION, 0
         return number
 
@@ -189,8 +190,8 @@ class Http2Client:
         ):
             stream.send_window -= size
             self._send_window -= size
-            self._out.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
-            self._out.append(data)
+            self.pending.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
+            self.pending.append(data)
             stream.is_writable = not ends
             return True
         stream.waiting.append(memoryview(data))
@@ -205,7 +206,7 @@ class Http2Client:
     def reset(self, number: int, code: Http2Code = Http2Code.CANCEL) -> None:
         """End a stream at once; nothing happens where it is over."""
         if self._streams.pop(number, None):
-            self._out.append(frames.reset(number, code))
+            self.pending.append(frames.reset(number, code))
 
     def consumed(self, number: int, size: int) -> None:
         """Let the peer send so much more on a stream."""
@@ -214,22 +215,22 @@ class Http2Client:
             return
         stream.unread += size
         if stream.unread >= STREAM_WINDOW_BYTES // 2:
-            self._out.append(frames.window_update(number, stream.unread))
+            self.pending.append(frames.window_update(number, stream.unread))
             stream.window += stream.unread
             stream.unread = 0
 
     def ping(self, payload: bytes) -> None:
         """Ask whether the peer is there, with eight bytes that it answers with."""
         assert len(payload) == 8
-        self._out.append(frames.pack(frames.PING, 0, 0, payload))
+        self.pending.append(frames.pack(frames.PING, 0, 0, payload))
 
     def go_away(self, code: Http2Code = Http2Code.NO_ERROR) -> None:
         """Say that the connection is closed."""
-        self._out.append(frames.go_away(0, code))
+        self.pending.append(frames.go_away(0, code))
 
     def take(self) -> list[bytes]:
         """Return what is to be written, in order."""
-        out, self._out = self._out, []
+        out, self.pending = self.pending, []
         self.answer_bytes = 0
         return out
 
@@ -249,7 +250,7 @@ class Http2Client:
                 else:
                     yield from self._take_frame(frame)
         except Http2Error as error:
-            self._out.append(frames.go_away(0, error.code, str(error).encode()))
+            self.pending.append(frames.go_away(0, error.code, str(error).encode()))
             raise
 
     def _take_frame(self, frame: Frame) -> Iterator[Event]:
@@ -299,7 +300,7 @@ class Http2Client:
         self.answer_bytes += len(data)
         if self.answer_bytes > MAX_UNTAKEN_BYTES:
             raise Http2Error(Http2Code.ENHANCE_YOUR_CALM, "The answers are not read.")
-        self._out.append(data)
+        self.pending.append(data)
 
     # ---- DATA
 
@@ -313,7 +314,7 @@ class Http2Client:
             raise Http2Error(Http2Code.FLOW_CONTROL_ERROR, "More came than the connection's window allows.")
         self._unread += size
         if self._unread >= CONNECTION_WINDOW_BYTES // 2:
-            self._out.append(frames.window_update(0, self._unread))
+            self.pending.append(frames.window_update(0, self._unread))
             self._window += self._unread
             self._unread = 0
         data = frames.unpadded(frame) if frame.flags & frames.PADDED else frame.payload
@@ -489,8 +490,8 @@ class Http2Client:
             ends = stream.ends and whole and len(stream.waiting) == 1
             stream.send_window -= size
             self._send_window -= size
-            self._out.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
-            self._out.append(bytes(data[:size]))
+            self.pending.append(frames.head(size, frames.DATA, frames.END_STREAM * ends, number))
+            self.pending.append(bytes(data[:size]))
             if whole:
                 stream.waiting.popleft()
             else:
@@ -501,7 +502,7 @@ class Http2Client:
     def _close(self, number: int, stream: _Stream) -> None:
         """Note the peer's end: nobody listens any more, and a stream that is half open would count as one."""
         if stream.is_writable:
-            self._out.append(frames.reset(number, Http2Code.NO_ERROR))
+            self.pending.append(frames.reset(number, Http2Code.NO_ERROR))
         del self._streams[number]
 
 

@@ -84,7 +84,8 @@ class Answer:
         self._pieces: deque[Piece] = deque()
         self.unencoded: list[Piece] = []
         """What `take_unencoded()` returns."""
-        self._waiting_s = 0.0
+        self.waiting_s = 0.0
+        """Seconds of audio that have not gone out yet; text that is longer than its audio counts as more."""
         self._sent_at = float("-inf")
         self._text = ""
         self._rest = b""
@@ -109,12 +110,7 @@ class Answer:
         for entry in entries:
             piece = msgpack.decode(entry, type=Piece)
             self._pieces.append(piece)
-            self._waiting_s += _cost_s(piece)
-
-    @property
-    def waiting_s(self) -> float:
-        """Seconds of audio that have not gone out yet; text that is longer than its audio counts as more."""
-        return self._waiting_s
+            self.waiting_s += _cost_s(piece)
 
     @property
     def release_at(self) -> float:
@@ -183,7 +179,7 @@ class Answer:
         self.first += len(self._pieces)
         self._pieces.clear()
         self.unencoded.clear()
-        self._waiting_s = 0.0
+        self.waiting_s = 0.0
         self._text = ""
         self._rest = b""
         self._encoding = None
@@ -203,7 +199,7 @@ class Answer:
             return None
         piece = self._pieces.popleft()
         self.first += 1
-        self._waiting_s = self._waiting_s - _cost_s(piece) if self._pieces else 0.0
+        self.waiting_s = self.waiting_s - _cost_s(piece) if self._pieces else 0.0
         self._playing = piece.number
         self._sent_at = now
         self.played_until = max(self.played_until, now) + piece.duration_s
@@ -225,7 +221,7 @@ class Answer:
         self._text = ""
         if self._growing and self._pieces and _continues(self._pieces[-1], piece, self._piece_bytes):
             last = self._pieces.pop()
-            self._waiting_s -= _cost_s(last)
+            self.waiting_s -= _cost_s(last)
             piece = Piece(last.pcm + pcm, last.rate_hz, last.text, last.number)
         self._append(piece)
         self._growing = self._encoding is None
@@ -236,7 +232,7 @@ class Answer:
         else:
             piece.data = piece.pcm
         self._pieces.append(piece)
-        self._waiting_s += _cost_s(piece)
+        self.waiting_s += _cost_s(piece)
 
 
 def _continues(last: Piece, piece: Piece, limit_bytes: int) -> bool:
