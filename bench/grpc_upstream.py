@@ -17,7 +17,7 @@ from hpack import Decoder
 from antiphon.gemini.client import METHOD
 from antiphon.gemini.codec import ClientMessage
 from antiphon.rpc import frames
-from antiphon.rpc.frames import Frame
+from antiphon.rpc.events import Frame
 from bench import replies
 
 _WINDOW: Final = frames.MAX_WINDOW_BYTES

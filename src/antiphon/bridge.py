@@ -16,17 +16,16 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import UNSET
 
-from antiphon import extension, frames, messages
+from antiphon import extension, frames, groups, messages
 from antiphon.admission import Admission
 from antiphon.arrivals import Arrivals
 from antiphon.audio import encoding
 from antiphon.clock import TIMER_SLACK_S, Clock
-from antiphon.errors import ErrorCode, GatewayError, first_of
+from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import Resume
 from antiphon.giving import Giver
 from antiphon.journal import Journal
 from antiphon.live import Connect, Heard, LiveEvent, LiveStream, Setup
-from antiphon.session.answer import Piece
 from antiphon.session.effects import (
     Abort,
     Again,
@@ -42,6 +41,7 @@ from antiphon.session.effects import (
     Verify,
 )
 from antiphon.session.machine import Mark, Session
+from antiphon.session.piece import Piece
 from antiphon.session.presence import digest
 from antiphon.session.states import State
 from antiphon.sessions import Sessions, new_token
@@ -217,14 +217,7 @@ class Bridge:
         """Do what waits, until the session is closed; leave nothing behind."""
         self._arm(self._clock())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                while job := await self._jobs.get():
-                    tasks.create_task(job)
-                await self._part()
-                await self._forget()
-                raise _Over  # noqa: TRY301 (it is what ends the group)
-        except* _Over:
-            pass
+            await groups.ended_by(_Over, self._do_jobs())
         finally:
             self._perform(self.session.end(GatewayError(ErrorCode.SERVER_INTERNAL), self._clock()))
             self._sessions.remove(self.session.id, self)
@@ -233,6 +226,14 @@ class Bridge:
             if self._timer:
                 self._timer.cancel()
             self._leave()
+
+    async def _do_jobs(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while job := await self._jobs.get():
+                tasks.create_task(job)
+            await self._part()
+            await self._forget()
+            raise _Over  # it is what ends the group
 
     # ---- from the listener
 
@@ -606,24 +607,27 @@ class Bridge:
             last.cancel()
             await asyncio.wait([last])
         try:
-            async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-                with (
-                    closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals,
-                    closing(self._make_giver(stream, arrivals)) as self._giver,
-                ):
-                    tasks.create_task(self._giver.run())
-                    tasks.create_task(arrivals.lost())
-                    self._perform(self.session.opened(self._clock(), stream.upstream))
-                    await stream.listen(self._hear, self._is_full, self._until_room)
-                raise GatewayError(ErrorCode.UPSTREAM_LOST)  # noqa: TRY301 (as if the stream had said so)
-        except* GatewayError as group:
-            error = first_of(group)  # the reader and the writer of a broken stream raise alike
-            assert isinstance(error, GatewayError)
-            if self._conversation is asyncio.current_task():
+            # The reader and the writer of a broken stream raise alike.
+            error = await groups.ended_by(GatewayError, self._talk(setup))
+            if error and self._conversation is asyncio.current_task():
                 self._giver = None
                 self._perform(self.session.lost(error, self._clock()))
         finally:
             self._giver = None
+
+    async def _talk(self, setup: Setup) -> None:
+        """Talk with the model until the conversation breaks, which raises `GatewayError`s in a group."""
+        async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
+            with (
+                closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals,
+                closing(self._make_giver(stream, arrivals)) as giver,
+            ):
+                self._giver = giver
+                tasks.create_task(giver.run())
+                tasks.create_task(arrivals.lost())
+                self._perform(self.session.opened(self._clock(), stream.upstream))
+                await stream.listen(self._hear, self._is_full, self._until_room)
+            raise GatewayError(ErrorCode.UPSTREAM_LOST)  # as if the stream had said so
 
     def _arrived(self, number: int, trip_s: float) -> None:
         now = self._clock()

@@ -407,11 +407,13 @@ class _WebSocket(ServerProtocol):
     """The sans-I/O protocol, which lets the session speak before a violation closes it."""
 
     def __init__(self, client: _Client) -> None:
-        super().__init__(
-            max_size=MAX_MESSAGE_BYTES, logger=_websocket_log, select_subprotocol=_select_subprotocol
-        )
+        super().__init__(max_size=MAX_MESSAGE_BYTES, logger=_websocket_log)
         self.debug = False  # at DEBUG it would write frames, and frames hold tokens
         self._client = client
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Speak `antiphon.v1` with who offers it, among whatever else, and the base protocol with others."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
 
     def recv_frame(self, frame: Frame) -> None:
         if self.state is State.CONNECTING:
@@ -426,11 +428,6 @@ class _WebSocket(ServerProtocol):
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         self._client.failed(code)
         super().fail(code, reason)
-
-
-def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Speak `antiphon.v1` with who offers it, among whatever else, and the base protocol with all others."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 def _field(headers: Headers, name: str) -> str | None:

@@ -14,7 +14,8 @@ import pytest
 from antiphon.gemini.client import METHOD
 from antiphon.gemini.codec import ClientMessage, ServerMessage
 from antiphon.rpc import grpc as own_grpc
-from antiphon.rpc.http2 import STREAM_WINDOW_BYTES, DataCame, Event, HeadersCame, Http2Client
+from antiphon.rpc.events import DataCame, Event, HeadersCame
+from antiphon.rpc.http2 import STREAM_WINDOW_BYTES, Http2Client
 from bench import replies
 from bench.grpc_upstream import GrpcUpstream
 

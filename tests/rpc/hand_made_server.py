@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from hpack import Decoder, Encoder
 
 from antiphon.rpc import frames
-from antiphon.rpc.frames import Frame, FrameReader
+from antiphon.rpc.events import Frame
+from antiphon.rpc.frames import FrameReader
 
 OK = [(":status", "200"), ("content-type", "application/grpc")]
 DONE = [("grpc-status", "0")]

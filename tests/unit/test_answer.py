@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.session.answer import LEAD_S, Answer, Piece
+from antiphon.session.answer import LEAD_S, Answer
 from antiphon.session.kept import dump, load
+from antiphon.session.piece import Piece
 
 SECOND = b"\x01\x02" * 24_000
 

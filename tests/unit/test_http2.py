@@ -11,21 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.rpc import frames
-from antiphon.rpc.frames import FrameReader
-from antiphon.rpc.http2 import (
-    CONNECTION_WINDOW_BYTES,
-    MAX_IDLE_FRAMES,
-    STREAM_WINDOW_BYTES,
+from antiphon.rpc.events import (
     DataCame,
     Event,
     Flushed,
+    Frame,
     GoingAway,
     HeadersCame,
-    Http2Client,
     PingAnswered,
     SettingsCame,
     StreamReset,
 )
+from antiphon.rpc.frames import FrameReader
+from antiphon.rpc.http2 import CONNECTION_WINDOW_BYTES, MAX_IDLE_FRAMES, STREAM_WINDOW_BYTES, Http2Client
 from antiphon.rpc.status import Http2Code, Http2Error
 
 SETTINGS = frames.settings({})
@@ -65,7 +63,7 @@ class Peer:
         flags = frames.END_HEADERS | frames.END_STREAM * ends
         return frames.pack(frames.HEADERS, flags, stream, self.encoder.encode(headers))
 
-    def frames(self) -> list[frames.Frame]:
+    def frames(self) -> list[Frame]:
         """Return what the client has sent since the last call."""
         sent, self.sent = self.sent.removeprefix(frames.PREFACE), b""
         return list(FrameReader().feed(sent))
@@ -85,14 +83,12 @@ class TestBeginning:
         assert sent.startswith(frames.PREFACE)
         first, second = FrameReader().feed(sent.removeprefix(frames.PREFACE))
         assert dict(frames.parse_settings(first.payload))[frames.INITIAL_WINDOW_SIZE] == STREAM_WINDOW_BYTES
-        assert second == frames.Frame(
-            frames.WINDOW_UPDATE, 0, 0, pack(">I", CONNECTION_WINDOW_BYTES - 65_535)
-        )
+        assert second == Frame(frames.WINDOW_UPDATE, 0, 0, pack(">I", CONNECTION_WINDOW_BYTES - 65_535))
 
     def test_settings_are_acknowledged_and_hold(self) -> None:
         peer = Peer(frames.settings({frames.MAX_CONCURRENT_STREAMS: 2, 99: 7}))
         assert peer.events == [SettingsCame()]
-        assert frames.Frame(frames.SETTINGS, frames.ACK, 0, b"") in peer.frames()
+        assert Frame(frames.SETTINGS, frames.ACK, 0, b"") in peer.frames()
         assert peer.give(frames.pack(frames.SETTINGS, frames.ACK, 0)) == []
         assert peer.frames() == []
         assert peer.client.room == 2
@@ -137,7 +133,7 @@ class TestSending:
         assert sum(len(frame.payload) for frame in peer.frames()) == 70_000 - 65_535
         assert peer.client.send(one, b"more", ends=True)
         peer.sent += b"".join(peer.client.take())
-        assert peer.frames()[-1] == frames.Frame(frames.DATA, frames.END_STREAM, one, b"more")
+        assert peer.frames()[-1] == Frame(frames.DATA, frames.END_STREAM, one, b"more")
         assert peer.client.send(one, b"nothing")
         assert peer.client.take() == []
 
@@ -196,7 +192,7 @@ class TestSending:
         peer.client.reset(one)
         peer.client.reset(one)
         peer.sent += b"".join(peer.client.take())
-        assert peer.frames()[-1] == frames.Frame(frames.RST_STREAM, 0, one, pack(">I", Http2Code.CANCEL))
+        assert peer.frames()[-1] == Frame(frames.RST_STREAM, 0, one, pack(">I", Http2Code.CANCEL))
         assert peer.client.send(one, b"x")
         peer.client.consumed(one, 10**6)
         assert peer.client.take() == []
@@ -222,9 +218,7 @@ class TestReceiving:
             DataCame(one, b"abc", 3, ends=False),
             HeadersCame(one, [("grpc-status", "0")], ends=True),
         ]
-        assert peer.frames() == [frames.Frame(frames.RST_STREAM, 0, one, bytes(4))], (
-            "our side is closed with it"
-        )
+        assert peer.frames() == [Frame(frames.RST_STREAM, 0, one, bytes(4))], "our side is closed with it"
         assert peer.client.streams == 0
         assert peer.give(data(one, b"late") + peer.headers(one)) == []
 
@@ -300,7 +294,7 @@ class TestReceiving:
         peer = Peer()
         peer.frames()
         assert peer.give(frames.pack(frames.PING, 0, 0, b"12345678")) == []
-        assert peer.frames() == [frames.Frame(frames.PING, frames.ACK, 0, b"12345678")]
+        assert peer.frames() == [Frame(frames.PING, frames.ACK, 0, b"12345678")]
         peer.client.ping(b"abcdefgh")
         assert peer.client.take() == [frames.pack(frames.PING, 0, 0, b"abcdefgh")]
         answer = frames.pack(frames.PING, frames.ACK, 0, b"abcdefgh")

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.rpc import frames, grpc
+from antiphon.rpc.events import DataCame, Event, HeadersCame, StreamReset
 from antiphon.rpc.grpc import Messages
-from antiphon.rpc.http2 import DataCame, Event, HeadersCame, Http2Client, StreamReset
+from antiphon.rpc.http2 import Http2Client
 from antiphon.rpc.status import Http2Error, RpcError, Status
 
 OK = [(":status", "200"), ("content-type", "application/grpc")]

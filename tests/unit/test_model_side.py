@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import AudioFlush, ResponseDone, ResponseStarted, ServerMessage, TranscriptUpdate
 from antiphon.messages import AudioResponse
-from antiphon.session.answer import Piece
-from antiphon.session.model_side import MAX_TRANSCRIPT, ModelSide, Response
+from antiphon.session.model_side import MAX_TRANSCRIPT, ModelSide
+from antiphon.session.piece import Piece
+from antiphon.session.response import Response
 
 NOW = 1000.0
 SECOND = b"\x01\x02" * 24_000

@@ -16,19 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon import live
+from antiphon.session.item import Item, dump_item, load_item, told
 from antiphon.session.kept import dump, load
-from antiphon.session.ring import (
-    BYTES_A_SECOND,
-    MARGIN_S,
-    MAX_AGE,
-    MAX_TURNS,
-    RING_S,
-    Item,
-    Ring,
-    dump_item,
-    load_item,
-    told,
-)
+from antiphon.session.ring import BYTES_A_SECOND, MARGIN_S, MAX_AGE, MAX_TURNS, RING_S, Ring
 from antiphon.session.uplink import Uplink
 from tries import tries
 

@@ -9,18 +9,18 @@ from typing import Final, NamedTuple, cast
 
 from antiphon.rpc import grpc
 from antiphon.rpc.call import Call
-from antiphon.rpc.grpc import Metadata
-from antiphon.rpc.http2 import (
+from antiphon.rpc.events import (
     DataCame,
     Event,
     Flushed,
     GoingAway,
     HeadersCame,
-    Http2Client,
     PingAnswered,
     SettingsCame,
     StreamReset,
 )
+from antiphon.rpc.grpc import Metadata
+from antiphon.rpc.http2 import Http2Client
 from antiphon.rpc.status import Http2Error, RpcError, Status
 
 MAX_UNREAD_ANSWERS_BYTES: Final = 1024 * 1024

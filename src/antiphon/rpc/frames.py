@@ -6,8 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec import Struct
-
+from antiphon.rpc.events import Frame
 from antiphon.rpc.status import Http2Code, Http2Error
 
 DATA: Final = 0
@@ -46,15 +45,6 @@ _HEADER: Final = struct.Struct(">HBBBI")
 _SETTING: Final = struct.Struct(">HI")
 _WORD: Final = struct.Struct(">I")
 _TWO_WORDS: Final = struct.Struct(">II")
-
-
-class Frame(Struct, frozen=True, gc=False):
-    """A frame as it came."""
-
-    kind: int
-    flags: int
-    stream: int
-    payload: bytes
 
 
 def pack(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

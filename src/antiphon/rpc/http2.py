@@ -12,15 +12,26 @@ What a peer does wrong with one stream resets that stream. What it does wrong wi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final
 
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
-from msgspec import Struct
 
 from antiphon.rpc import frames
-from antiphon.rpc.frames import Frame, FrameReader
+from antiphon.rpc.events import (
+    DataCame,
+    Event,
+    Flushed,
+    Frame,
+    GoingAway,
+    Headers,
+    HeadersCame,
+    PingAnswered,
+    SettingsCame,
+    StreamReset,
+)
+from antiphon.rpc.frames import FrameReader
 from antiphon.rpc.status import Http2Code, Http2Error
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
@@ -34,61 +45,6 @@ MAX_IDLE_FRAMES: Final = 1000
 """Frames that bring nothing (SETTINGS, PING, empty DATA) while nothing else is sent either way."""
 MAX_UNTAKEN_BYTES: Final = 1024 * 1024
 """Answers to frames, where nobody writes them."""
-
-Headers = Sequence[tuple[str, str]]
-
-
-class HeadersCame(NamedTuple):
-    """A block of headers, or trailers where `ends`."""
-
-    stream: int
-    headers: Headers
-    ends: bool
-
-
-class DataCame(Struct, frozen=True, gc=False):
-    """Bytes of a stream. `size` counts against its window, padding included; see `consumed()`."""
-
-    stream: int
-    data: bytes
-    size: int
-    ends: bool
-
-
-class StreamReset(NamedTuple):
-    """The stream is over before its end; `is_ours`: since what came on it broke the protocol."""
-
-    stream: int
-    code: int
-    is_ours: bool = False
-    sentence: str = ""
-
-
-class Flushed(NamedTuple):
-    """What waited on a stream for the peer's window is on its way."""
-
-    stream: int
-
-
-class PingAnswered(NamedTuple):
-    """The peer has read all that was written before the ping."""
-
-    payload: bytes
-
-
-class GoingAway(NamedTuple):
-    """The peer takes no more streams; those above `last_stream` it has not looked at."""
-
-    last_stream: int
-    code: int
-    debug: bytes
-
-
-class SettingsCame(NamedTuple):
-    """The peer's settings hold."""
-
-
-Event = HeadersCame | DataCame | StreamReset | Flushed | PingAnswered | GoingAway | SettingsCame
 
 
 class _Stream:

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from antiphon import live
 from antiphon.extension import Resume
-from antiphon.session.answer import Piece
 from antiphon.session.outbox import Frame
+from antiphon.session.piece import Piece
 from antiphon.tools.call import Call
 
 

@@ -39,7 +39,6 @@ from antiphon.messages import (
     milliseconds,
 )
 from antiphon.session import negotiation
-from antiphon.session.answer import Piece
 from antiphon.session.calls import Calls
 from antiphon.session.clocks import Clocks
 from antiphon.session.effects import (
@@ -64,6 +63,7 @@ from antiphon.session.model_side import ModelSide
 from antiphon.session.negotiation import Limits, Wishes
 from antiphon.session.outbox import Frame
 from antiphon.session.pace import Pace
+from antiphon.session.piece import Piece
 from antiphon.session.presence import Presence
 from antiphon.session.renewal import Upkeep
 from antiphon.session.states import LEGAL, NOT_ACTIVE, NOT_COUNTED, State, out_of_place

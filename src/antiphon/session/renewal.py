@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
-
 from antiphon import live
 from antiphon.errors import ErrorCode
 from antiphon.extension import RotationReason
@@ -158,29 +156,30 @@ class Upkeep:
         self._speech_s = 0.0
 
 
-class Renewal(Struct):
+class Renewal:
     """A renewal under way: the model has not heard since `since`."""
 
-    reason: RotationReason
-    since: float
-    handle: str | None
-    until: float
-    tries: int = 0
-    retry_at: float = _INFINITY
-    last: ErrorCode | None = None
+    def __init__(self, reason: RotationReason, since: float, handle: str | None, until: float) -> None:
+        self.reason = reason
+        self.since = since
+        self.handle = handle
+        self.until = until
+        self.retry_at = _INFINITY
+        self.last: ErrorCode | None = None
+        self._tries = 0
 
     def failed(self, code: ErrorCode, *, retryable: bool, now: float) -> bool:
         """Take an attempt's failure; return whether another is to be made, at `retry_at`."""
-        self.tries += 1
+        self._tries += 1
         self.last = code
-        pause_s = PAUSES_S[min(self.tries, len(PAUSES_S) - 1)]
-        if code is ErrorCode.UPSTREAM_QUOTA and self.tries >= QUOTA_TRIES:
+        pause_s = PAUSES_S[min(self._tries, len(PAUSES_S) - 1)]
+        if code is ErrorCode.UPSTREAM_QUOTA and self._tries >= QUOTA_TRIES:
             return False
         if not retryable:
             if self.handle is None:
                 return False
             # Refused as if the old connection were open, it is tried again; as unknown, it is of no use.
-            if code is not ErrorCode.UPSTREAM_REFUSED or self.tries >= HANDLE_TRIES:
+            if code is not ErrorCode.UPSTREAM_REFUSED or self._tries >= HANDLE_TRIES:
                 self.handle, pause_s = None, 0.0
         self.retry_at = now + pause_s
         return self.retry_at < self.until

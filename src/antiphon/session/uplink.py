@@ -15,16 +15,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 from msgspec.structs import replace
 
 from antiphon import live
+from antiphon.session.item import Item, dump_item, load_item, told
 from antiphon.session.loudness import is_loud
-from antiphon.session.ring import (
-    BYTES_A_SECOND,
-    LEAST_MARGIN_BYTES,
-    Item,
-    Ring,
-    dump_item,
-    load_item,
-    told,
-)
+from antiphon.session.ring import BYTES_A_SECOND, LEAST_MARGIN_BYTES, Ring
 
 IN_FLIGHT_S: Final = 0.7
 """Audio that may be on its way: no more is given until some of it has arrived, since a renewed connection may

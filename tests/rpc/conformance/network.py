@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-TURNS: Final = 5
-"""Of the event loop, after which a connection that was accepted has been told of, and is closed."""
 AT_ONCE: Final = struct.pack("ii", 1, 0)
 """The socket option that makes the end of a connection an RST."""
 
@@ -19,7 +17,7 @@ AT_ONCE: Final = struct.pack("ii", 1, 0)
 class Network:
     """Passes connections on to `target`, which may change; those that are made stay where they are."""
 
-    _server: asyncio.Server
+    _listener: socket.socket
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -29,7 +27,6 @@ class Network:
         self._flows = asyncio.Event()
         self._flows.set()
         self._connections: set[asyncio.Task[None]] = set()
-        self._is_down = True
 
     @property
     def here(self) -> str:
@@ -42,14 +39,17 @@ class Network:
 
     async def up(self) -> None:
         """Take connections, at the same port as before."""
-        self._is_down = False
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_address=True)
-        self.port = self._server.sockets[0].getsockname()[1]
+        # Not by a server of asyncio's: one that is closed as it accepts a connection never closes that.
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def down(self) -> None:
         """Refuse connections, and break those that are."""
-        self._is_down = True
-        self._server.close()
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
         self.reset()
 
     def freeze(self) -> None:
@@ -71,18 +71,31 @@ class Network:
 
     # ---- a connection
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_down:
-            _close(writer, at_once=True)  # it was accepted at the last moment
-            return
-        task = asyncio.get_running_loop().create_task(self._pass_on(reader, writer))
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # it is gone again
+        task = asyncio.get_running_loop().create_task(self._take(accepted))
         self._connections.add(task)
-        task.add_done_callback(partial(self._ended, writer))
+        task.add_done_callback(partial(self._ended, accepted))
 
-    def _ended(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
-        """Close a connection, also where its task was cancelled before it began."""
-        _close(writer, at_once=task.cancelled())
+    def _ended(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        """Close a connection whose task was cancelled before it began."""
+        accepted.close()
         self._connections.discard(task)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        try:
+            await self._pass_on(reader, writer)
+        except asyncio.CancelledError:
+            _close(writer, at_once=True)
+            raise
+        finally:
+            _close(writer)
+            # The event loop closes the socket in its next turn.
+            await asyncio.sleep(0)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self.target.rpartition(":")
@@ -140,6 +153,4 @@ async def network(target: str) -> AsyncIterator[Network]:
         yield made
     finally:
         made.down()
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
         await made.over()
