@@ -806,7 +806,25 @@ class TestTokens:
             await client.renew("a third")
             await until(client, Resumed)
             assert gateway.tokens[:2] == ["a token", "another"]
-            assert gateway.tokens[-1] == "a third"
+            await so_far(lambda: gateway.tokens[-1] == "a third")
+
+    async def test_renewed_by_hand_while_another_is_shown(self) -> None:
+        shown, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait(peer: Peer, resume: extension.Resume) -> None:
+            shown.set()
+            await go_on.wait()
+            gateway.tokens.pop()  # it is noted again
+            await gateway._resume(peer, resume)
+
+        async with session() as (gateway, client):
+            gateway.attempts.append(wait)
+            gateway.cut()
+            await shown.wait()
+            await client.renew("another")
+            go_on.set()
+            await until(client, Resumed)
+            await so_far(lambda: gateway.tokens == ["a token", "a token", "another"])
 
 
 class TestLife:

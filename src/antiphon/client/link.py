@@ -72,6 +72,8 @@ class Link:
         self.reader = Reader(self.extended, ToolRunner(tools, self.send_if_open), self._reply, self._note)
         self._renewal = Renewal(tokens, self._show)
         self._session_id = self._resume_token = ""
+        self._resumed_with: str | None = None
+        """The token that the connection was resumed with."""
         self._heard_ms: float | UnsetType = UNSET
         self._resume_s = 0.0
         self._replayed_to = 0
@@ -188,10 +190,12 @@ class Link:
         try:
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self.sender.write(self._socket))
+                showing = tasks.create_task(self._show_newer())
                 if first is not None:
                     await self.reader.take(first)
                 await self.reader.read(self._socket)
                 writing.cancel()
+                showing.cancel()
         finally:
             self.sender.lose()
 
@@ -254,7 +258,7 @@ class Link:
             heard_ms=self._heard_ms,
         )
         self._socket, frame, resumed = await resume(self._url, self._timeout_s, message)
-        self._resume_token = resumed.resume_token
+        self._resume_token, self._resumed_with = resumed.resume_token, token
         self._replayed_to = self.reader.received + resumed.replayed
         missing = self.sender.outgoing.resume(resumed.received)
         self.lossy |= resumed.lossy or missing > 0
@@ -285,6 +289,12 @@ class Link:
         if socket is self._socket:
             self.sender.lose()
             await drop(socket)
+
+    async def _show_newer(self) -> None:
+        """Show the token in force where the connection was resumed with an older one meanwhile."""
+        token = self._tokens.in_force
+        if token and self._resumed_with not in (None, token):
+            await self._show(token)
 
     async def _show(self, token: str) -> bool:
         return await self.sender.pass_on(messages.Auth(timestamp=now_ms(), token=token))

@@ -34,6 +34,11 @@ class Tokens:
         self._asking = asyncio.Lock()
 
     @property
+    def in_force(self) -> str | None:
+        """The token in force; None where one is to be asked for."""
+        return self._token
+
+    @property
     def renewable(self) -> bool:
         """Whether there is another when one expires."""
         return not isinstance(self._source, str)
