@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -34,7 +35,10 @@ async def test_what_a_chunk_costs(mode: str, tmp_path: Path) -> None:
         *("--html", str(page)),
     )
     assert (status, err) == (0, "")
-    assert "40 of 40 answered" in out
+    found = re.search(r"; (\d+) of (\d+) answered", out)
+    assert found, out
+    assert found[1] == found[2], out
+    assert 36 <= int(found[1]) <= 44, "of 40 that fall due within a second, on a busy machine"
     assert "| system | µs a chunk |\n| --- | --- |\n| antiphon-v1 | " in out
     assert f"{mode}: p99 against sessions" in page.read_text()
 
