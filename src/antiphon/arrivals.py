@@ -77,6 +77,7 @@ class Arrivals:
         self.settles_at = float("inf")
         """When `settle()` has something to tell."""
         self._settling: deque[_Settling] = deque()
+        """Answers of the last third of a second: of no more questions than may wait, and were asked since."""
         self._settler: asyncio.TimerHandle | None = None
         self._settler_at = float("inf")
         self._count = 0

@@ -112,6 +112,17 @@ async def test_a_slow_reader_bounds_the_server() -> None:
             assert len(await call.read()) == 50_000
 
 
+@pytest.mark.parametrize("messages", [0, 500])
+async def test_what_comes_is_dropped_and_how_it_ends_returned(messages: int) -> None:
+    async with server() as port, channel(port) as made, made.call("/test.Echo/Flood") as call:
+        call.write(str(messages).encode())
+        call.close_write()
+        async with asyncio.timeout(10):
+            ended = await call.outcome()
+        assert (ended.status, ended.__traceback__) == (Status.OK, None)
+        assert not call._unread
+
+
 async def test_unknown_method_and_nobody_there() -> None:
     async with server() as port, channel(port) as made:
         async with made.call("/test.Echo/Nothing") as call:

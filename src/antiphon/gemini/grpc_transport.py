@@ -131,11 +131,7 @@ class _Stream(ModelStream):
 
     async def listen(self, take: Take, full: Full, room: Room) -> None:
         def taken(message: bytes) -> bool:
-            try:
-                events = codec.events_of(message)
-            except DecodeError as error:
-                raise GatewayError(ErrorCode.UPSTREAM_INTERNAL) from error
-            for event in events:
+            for event in _events(message):
                 take(event)
             return not full()
 

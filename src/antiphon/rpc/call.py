@@ -121,8 +121,9 @@ class Call:
         would hold the call, as that does it, until the collector finds both.
         """
         while not self.ended:
-            self._unread.clear()
-            self._give_back(0)
+            while self._unread:
+                _, size = self._unread.popleft()
+                self._give_back(size)
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader

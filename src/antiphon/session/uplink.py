@@ -33,6 +33,7 @@ IN_FLIGHT_LEAST_MORE_S: Final = 0.25
 asked after up to 0.1 s later, and has settled another 0.1 s after the answer."""
 
 _IN_FLIGHT_LEAST_BYTES: Final = int(IN_FLIGHT_UNSAVED_S * BYTES_A_SECOND)
+"""The least of these bounds: where no more is on its way, none of them has to be asked for."""
 
 GATHER_BYTES: Final = int(0.06 * BYTES_A_SECOND)
 """Audio that is given at once, where smaller pieces are gathered."""
