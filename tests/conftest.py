@@ -1,7 +1,17 @@
 """What all tests share: helpers whose asserts say what they saw."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests are of the sources, unless told otherwise; processes that they start run what is installed.
+_asked = os.environ.get("ANTIPHON_INTERPRETED")
+os.environ.setdefault("ANTIPHON_INTERPRETED", "1")
+from antiphon import COMPILED  # noqa: E402
+
+if _asked is None:
+    del os.environ["ANTIPHON_INTERPRETED"]
 
 pytest.register_assert_rewrite(
     "gateway.extended", "gateway.raw_socket", "gateway.running", "gateway.talker", "grammar"
@@ -12,3 +22,9 @@ settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 settings.register_profile("again", max_examples=20)
 """For the other Pythons: what was tried on many examples is tried on some."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if COMPILED and item.get_closest_marker("interpreted"):
+            item.add_marker(pytest.mark.skip("of the sources only"))

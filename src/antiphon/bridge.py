@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -217,7 +217,7 @@ class Bridge:
         """Do what waits, until the session is closed; leave nothing behind."""
         self._arm(self._clock())
         try:
-            await groups.ended_by(_Over, self._do_jobs())
+            await groups.ended_by(_Over, nullcontext(), self._do_jobs)
         finally:
             self._perform(self.session.end(GatewayError(ErrorCode.SERVER_INTERNAL), self._clock()))
             self._sessions.remove(self.session.id, self)
@@ -227,13 +227,12 @@ class Bridge:
                 self._timer.cancel()
             self._leave()
 
-    async def _do_jobs(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            while job := await self._jobs.get():
-                tasks.create_task(job)
-            await self._part()
-            await self._forget()
-            raise _Over  # it is what ends the group
+    async def _do_jobs(self, _: None, tasks: asyncio.TaskGroup) -> None:
+        while job := await self._jobs.get():
+            tasks.create_task(job)
+        await self._part()
+        await self._forget()
+        raise _Over  # it is what ends the group
 
     # ---- from the listener
 
@@ -608,26 +607,29 @@ class Bridge:
             await asyncio.wait([last])
         try:
             # The reader and the writer of a broken stream raise alike.
-            error = await groups.ended_by(GatewayError, self._talk(setup))
+            error = await groups.ended_by(GatewayError, self._connect(setup), self._talk)
             if error and self._conversation is asyncio.current_task():
                 self._giver = None
                 self._perform(self.session.lost(error, self._clock()))
         finally:
             self._giver = None
 
-    async def _talk(self, setup: Setup) -> None:
-        """Talk with the model until the conversation breaks, which raises `GatewayError`s in a group."""
-        async with self._connect(setup) as stream, asyncio.TaskGroup() as tasks:
-            with (
-                closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals,
-                closing(self._make_giver(stream, arrivals)) as giver,
-            ):
-                self._giver = giver
-                tasks.create_task(giver.run())
-                tasks.create_task(arrivals.lost())
-                self._perform(self.session.opened(self._clock(), stream.upstream))
-                await stream.listen(self._hear, self._is_full, self._until_room)
-            raise GatewayError(ErrorCode.UPSTREAM_LOST)  # as if the stream had said so
+    async def _talk(self, stream: LiveStream, tasks: asyncio.TaskGroup) -> None:
+        """Talk with the model until the conversation breaks.
+
+        Raises:
+            GatewayError: it has; the tasks may raise the same.
+        """
+        with (
+            closing(Arrivals(stream, self.session, self._clock, self._arrived)) as arrivals,
+            closing(self._make_giver(stream, arrivals)) as giver,
+        ):
+            self._giver = giver
+            tasks.create_task(giver.run())
+            tasks.create_task(arrivals.lost())
+            self._perform(self.session.opened(self._clock(), stream.upstream))
+            await stream.listen(self._hear, self._is_full, self._until_room)
+        raise GatewayError(ErrorCode.UPSTREAM_LOST)  # as if the stream had said so
 
     def _arrived(self, number: int, trip_s: float) -> None:
         now = self._clock()
@@ -677,11 +679,8 @@ class Bridge:
         """Let the model hear the last words of a session that is closed."""
         if not self.session.parting or self._giver is None:
             return
-        try:
-            async with asyncio.timeout(PARTING_S):
-                await self._giver.gave_all.wait()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._giver.gave_all.wait(), PARTING_S)
 
     async def _work(self, call: Call) -> None:
         """Carry out a call, unless it was cancelled before it began."""

@@ -20,7 +20,9 @@ from msgspec.structs import fields as struct_fields
 PREFIX: Final = "ANTIPHON_"
 SECRETS: Final = frozenset({"jwt_secret", "gemini_api_key", "tool_secret", "valkey_url"})
 """Settings that have no flag (a process list would show them) and are never printed."""
-FOREIGN: Final = frozenset({"ANTIPHON_BRAIN_KEY", "ANTIPHON_CONFIG", "ANTIPHON_TOKEN", "ANTIPHON_URL"})
+FOREIGN: Final = frozenset(
+    {"ANTIPHON_BRAIN_KEY", "ANTIPHON_CONFIG", "ANTIPHON_INTERPRETED", "ANTIPHON_TOKEN", "ANTIPHON_URL"}
+)
 """Variables of ours that are no setting of the server."""
 
 Positive = Annotated[float, Meta(gt=0)]

@@ -1,23 +1,35 @@
-"""Task groups that end with an error, as they are meant to."""
+"""Task groups that end with an error, as they are meant to.
+
+What waits while an exception is handled is here rather than in `bridge`: compiled coroutines have no state of
+their own for that (ADR 18).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from antiphon.errors import first_of
 
 E = TypeVar("E", bound=Exception)
+T = TypeVar("T")
 
 
-async def ended_by(kind: type[E], work: Awaitable[None]) -> E | None:
-    """Await what runs a task group; return the first error of this kind that it ends with.
+async def ended_by(
+    kind: type[E],
+    within: AbstractAsyncContextManager[T],
+    work: Callable[[T, asyncio.TaskGroup], Awaitable[None]],
+) -> E | None:
+    """Run a task group within a context; return the first error of this kind that either ends with.
 
-    None where it ends without one; whatever else it ends with is raised.
+    None where they end without one; whatever else they end with is raised.
     """
     found: E | None = None
     try:
-        await work
+        async with within as entered, asyncio.TaskGroup() as tasks:
+            await work(entered, tasks)
     except* kind as group:
         error = first_of(group)
         assert isinstance(error, kind)

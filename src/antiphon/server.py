@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import ProtocolError
@@ -77,7 +77,8 @@ class Server(Front):
             OSError: the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
+        # uvloop's has a list of sockets, where asyncio's has the tuple that compiled code would insist on.
+        listener: Any = await loop.create_server(
             lambda: _Client(self),
             host,
             port,
@@ -86,7 +87,8 @@ class Server(Front):
             backlog=1024,
             reuse_port=reuse_port or None,
         )
-        return int(self._listener.sockets[0].getsockname()[1])
+        self._listener = listener
+        return int(listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Tell every client, close every connection, end every session, and wait until all is gone."""

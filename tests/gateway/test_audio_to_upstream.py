@@ -206,6 +206,7 @@ async def test_a_model_that_never_begins_is_given_up() -> None:
         assert unsent > 10_000_000, "the gateway reads what it has no room for"
 
 
+@pytest.mark.interpreted
 @pytest.mark.slow
 async def test_a_model_that_stops_listening_is_given_up() -> None:
     async def deaf(conversation: Conversation) -> None:

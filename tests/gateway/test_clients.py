@@ -153,6 +153,7 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
         await gateway.deserted()
 
 
+@pytest.mark.interpreted
 async def test_a_client_that_never_reads_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     close_within(monkeypatch, 0.2)
     async with running_gateway(chatty) as gateway, raw_socket(gateway.port, 4096) as raw:
@@ -165,6 +166,7 @@ async def test_a_client_that_never_reads_again_is_dropped(monkeypatch: pytest.Mo
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_a_client_that_pings_and_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     close_within(monkeypatch, 0.5)
@@ -181,6 +183,7 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(monkeypatch: pytest.
         assert most < MAX_UNREAD_BYTES * 2
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_a_client_that_half_closes_and_does_not_read_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
@@ -247,6 +250,7 @@ async def test_one_client_that_floods_does_not_stop_another() -> None:
             flooding.cancel()
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_a_client_that_goes_on_after_its_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     close_within(monkeypatch, 0.3)

@@ -81,6 +81,7 @@ async def test_a_rolling_restart() -> None:
         assert heard[1].endswith(PCM)
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_a_client_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PING_AFTER_S", 0.2)
@@ -95,6 +96,7 @@ async def test_a_client_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPat
         await alive.until("response_done")
 
 
+@pytest.mark.interpreted
 async def test_a_model_that_is_half_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's machine that answers no more is left, though nobody has noticed anything."""
     monkeypatch.setattr(arrivals, "PING_IDLE_S", 0.2)

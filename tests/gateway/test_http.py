@@ -140,6 +140,7 @@ async def test_what_is_no_http_is_cut(gateway: Gateway, sent: bytes) -> None:
         await raw.ended()
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_a_handshake_that_does_not_come_is_cut(
     monkeypatch: pytest.MonkeyPatch, gateway: Gateway
@@ -157,6 +158,7 @@ async def test_a_handshake_that_does_not_come_is_cut(
         dripping.cancel()
 
 
+@pytest.mark.interpreted
 @pytest.mark.own_socket
 async def test_the_timeout_of_the_handshake_ends_with_it(
     monkeypatch: pytest.MonkeyPatch, gateway: Gateway

@@ -67,6 +67,7 @@ async def test_what_is_no_tls_is_cut(secured: Gateway) -> None:
         await raw.ended()
 
 
+@pytest.mark.interpreted
 async def test_a_handshake_that_does_not_come_is_cut(secured: Gateway) -> None:
     async with raw_socket(secured.port) as raw:
         await raw.ended(within_s=2)

@@ -258,6 +258,7 @@ async def test_a_ping_is_answered_or_the_connection_lost() -> None:
             await asyncio.wait_for(connection.ping(), 2)
 
 
+@pytest.mark.interpreted
 async def test_keepalive_finds_out_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "KEEPALIVE_TIMEOUT_S", 0.2)
     pings = 0

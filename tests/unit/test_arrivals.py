@@ -16,6 +16,8 @@ from antiphon.live import Answered
 from antiphon.session import Session
 from unit.test_session import chunk, talking
 
+pytestmark = pytest.mark.interpreted
+
 
 class Answering:
     """A model's connection over a way that takes `trip_s` to and fro."""

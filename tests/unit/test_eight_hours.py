@@ -209,6 +209,7 @@ def sizes(session: Session) -> dict[str, int]:
     }
 
 
+@pytest.mark.interpreted
 @pytest.mark.slow
 def test_eight_hours(capsys: pytest.CaptureFixture[str]) -> None:
     talk = Conversation()

@@ -341,7 +341,7 @@ class Session:
             lossy=missed.lossy,
             received=presence.received,
         )
-        effects: list[Effect] = [Send(resumed), *(Again(frame) for frame in missed.frames)]
+        effects: list[Effect] = [Send(resumed), *[Again(frame) for frame in missed.frames]]
         effects += self._act(self._model.hold(False, now), now)
         if self._outstanding or self._uplink.unanswered:
             effects += self._open(now)

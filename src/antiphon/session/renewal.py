@@ -30,7 +30,7 @@ MUTE_S: Final = 12.0
 """
 PATIENCE_S: Final = 30.0
 """How long a lost connection is tried to be renewed."""
-PAUSES_S: Final = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
+PAUSES_S: Final[tuple[float, ...]] = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
 """Before each attempt; the last again and again."""
 HANDLE_TRIES: Final = 3
 """Attempts with a handle that is refused as if its old connection were still open."""

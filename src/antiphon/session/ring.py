@@ -171,7 +171,7 @@ class Ring:
         if live.Audio in kinds:
             self._audio.clear()
             self._audio_bytes = self.flight_bytes = self._dropped_bytes = 0
-        self._turns = deque(entry for entry in self._turns if not isinstance(entry.item, kinds))
+        self._turns = deque([entry for entry in self._turns if not isinstance(entry.item, kinds)])
 
     def rewind(self, *, mute: bool, refused: bool, restored: bool) -> Rewound:
         """Empty the ring; return what a renewed connection is to be given of it.

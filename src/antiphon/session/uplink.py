@@ -126,7 +126,7 @@ class Uplink:
     def restore(self, entries: Iterable[bytes]) -> None:
         """Take what was written down."""
         items = [load_item(entry) for entry in entries if entry]
-        self._ring.restore(self._restored, (item for item in items if item.number <= self.taken_number))
+        self._ring.restore(self._restored, [item for item in items if item.number <= self.taken_number])
         self._await([item for item in items if item.number > self.taken_number])
         # The node that is gone may have given some of it to the model since.
         self._doubtful_bytes = self._audio_bytes

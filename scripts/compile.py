@@ -1,0 +1,126 @@
+"""Compile the modules that a chunk of audio goes through, for the interpreter that runs this (docs/adr/0018).
+
+    .venv/bin/python scripts/compile.py [--again | --check]
+
+It takes mypyc and setuptools (`pip install --group compile`), a C compiler, and more than a minute. The
+result is kept beside the sources of `antiphon`, where `antiphon.compiled` finds it; nothing happens if it is
+there. Sources that are changed run as they are until this is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+os.environ["ANTIPHON_INTERPRETED"] = "1"
+
+from antiphon import compiled
+
+HOT: Final = (
+    *("arrivals", "bridge", "client_frames", "giving", "server"),
+    *("rpc/call", "rpc/connection", "rpc/frames", "rpc/grpc", "rpc/http2"),
+    *("session/answer", "session/clocks", "session/link", "session/loudness", "session/machine"),
+    *("session/metering", "session/microphone", "session/model_side", "session/pace", "session/presence"),
+    *("session/renewal", "session/ring", "session/uplink", "session/user_side", "session/utterance"),
+)
+"""Not the modules of records: those are msgspec's."""
+
+MYPY: Final = "[mypy]\nstrict = True\nignore_missing_imports = True\n"
+
+
+WAITS: Final = "what waits while an exception is handled loses it: see groups.py"
+
+
+def hazards(source: str) -> Iterator[tuple[int, str]]:
+    """Yield lines of what mypyc takes, or refuses without saying so well, and gets wrong (2.4)."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.AsyncWith() | ast.AsyncFor():
+                yield node.lineno, WAITS
+            case ast.TryStar():
+                yield node.lineno, "there is no `except*`: see groups.py"
+            case ast.Try(handlers=handlers, finalbody=final):
+                within = [inner for part in (*handlers, *final) for inner in ast.walk(part)]
+                for inner in within:
+                    if isinstance(inner, ast.Await | ast.Yield | ast.YieldFrom):
+                        yield inner.lineno, WAITS
+            case ast.AnnAssign(annotation=ast.Name(id="Final"), value=ast.Tuple(elts=items)):
+                if any(isinstance(item, ast.Constant) and isinstance(item.value, float) for item in items):
+                    yield node.lineno, "a constant tuple of floats is never set: Final[tuple[float, ...]]"
+
+
+def check() -> None:
+    """End the program where a module has what cannot be compiled well."""
+    found = [
+        f"{name}.py:{line}: {what}"
+        for name in HOT
+        for line, what in hazards((compiled.PACKAGE / f"{name}.py").read_text("utf-8"))
+    ]
+    if found:
+        sys.exit("\n".join(found))
+
+
+def build(folder: Path) -> None:
+    """Compile within `folder`, a copy of the sources; ends the program if that fails."""
+    from mypyc.build import mypycify
+    from setuptools import setup
+
+    os.chdir(folder)
+    Path("mypy.ini").write_text(MYPY)
+    paths = [f"antiphon/{name}.py" for name in HOT]
+    modules = mypycify(
+        ["--config-file", "mypy.ini", *paths],
+        opt_level="2",
+        debug_level="0",
+        multi_file=True,
+        group_name=compiled.SHARED,
+    )
+    setup(
+        name=compiled.SHARED, packages=[], ext_modules=modules, script_args=["-q", "build_ext", "--inplace"]
+    )
+
+
+def keep(built: Path, kept: Path) -> None:
+    """Put what was built where it is looked for, in one step, and take away what is of older sources."""
+    new = kept.with_name(f"{kept.name}.{os.getpid()}")
+    pattern = f"*.{compiled.tag()}.*"
+    for module in (*built.glob(pattern), *(built / "antiphon").rglob(pattern)):
+        target = new / module.relative_to(built)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(module, target)
+    for older in kept.parent.glob(f"{compiled.tag()}-*"):
+        if older != new:
+            shutil.rmtree(older)
+    new.rename(kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--again", action="store_true", help="compile even if it has been done")
+    how.add_argument("--check", action="store_true", help="only look for what cannot be compiled well")
+    asked = parser.parse_args()
+    check()
+    kept = compiled.folder()
+    if asked.check or (kept.is_dir() and not asked.again):
+        return
+    print(f"Compiling {len(HOT)} modules, which takes more than a minute ...", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ignored = shutil.ignore_patterns("__pycache__", compiled.KEPT.name)
+        shutil.copytree(compiled.PACKAGE, folder / "antiphon", ignore=ignored)
+        build(folder)
+        keep(folder, kept)
+
+
+if __name__ == "__main__":
+    main()

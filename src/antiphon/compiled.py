@@ -1,0 +1,71 @@
+"""Which form of the hot modules runs: compiled, where `scripts/compile.py` has made it of these very sources.
+
+It is kept beside the sources, in a folder named by the interpreter and by a digest of all of them, for
+constants are compiled into their users: whoever changes a line runs the sources until he compiles again.
+`ANTIPHON_INTERPRETED=1` runs them in any case (profilers, coverage, tests that change a constant).
+"""
+
+import hashlib
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+PACKAGE = Path(__file__).parent
+KEPT = PACKAGE / "_compiled"
+INTERPRETED = "ANTIPHON_INTERPRETED"
+SHARED = "antiphon_compiled"
+"""The library that holds them all; the module of each is a door to it."""
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def tag() -> str:
+    """Return the interpreter's ABI and platform, as in the names of extension modules."""
+    return str(sysconfig.get_config_var("EXT_SUFFIX")).split(".")[1]
+
+
+def folder() -> Path:
+    """Return where the compiled form of the sources, as they are now, belongs."""
+    digest = hashlib.sha256()
+    for source in sources():
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(PACKAGE).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return KEPT / f"{tag()}-{digest.hexdigest()[:16]}"
+
+
+def in_use() -> Path | None:
+    """Return the folder whose modules go before the sources; None where it is not there or not wanted."""
+    if os.environ.get(INTERPRETED) or not KEPT.is_dir():
+        return None
+    found = folder()
+    return found if found.is_dir() else None
+
+
+class Finder:
+    """Finds the modules of a folder before any other finder does."""
+
+    def __init__(self, compiled: Path) -> None:
+        self._compiled = compiled
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, *parents = name.split(".")[:-1] or [""]
+        if package == "antiphon":
+            spec = PathFinder.find_spec(name, [str(self._compiled.joinpath(package, *parents))], target)
+        elif name == f"{SHARED}__mypyc":
+            spec = PathFinder.find_spec(name, [str(self._compiled)], target)
+        else:
+            return None
+        return spec if spec and spec.loader else None  # a folder without a loader is a package's
+
+
+def prefer(compiled: Path) -> None:
+    sys.meta_path.insert(0, Finder(compiled))
