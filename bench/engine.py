@@ -29,8 +29,7 @@ from msgspec import Struct, field
 from antiphon import live
 from antiphon.errors import GatewayError, first_of
 from antiphon.gemini.client import Gemini, Upstream
-from antiphon.gemini.codec import Voice
-from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.profiles import EMBEDDED, Voice
 from antiphon.gemini.stream import ModelStream
 from bench import machine
 from recordings import recordings, word_errors, words

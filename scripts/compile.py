@@ -23,15 +23,6 @@ os.environ["ANTIPHON_INTERPRETED"] = "1"
 
 from antiphon import compiled
 
-HOT: Final = (
-    *("arrivals", "bridge", "client_frames", "giving", "server"),
-    *("rpc/call", "rpc/connection", "rpc/frames", "rpc/grpc", "rpc/http2"),
-    *("session/answer", "session/clocks", "session/link", "session/loudness", "session/machine"),
-    *("session/metering", "session/microphone", "session/model_side", "session/pace", "session/presence"),
-    *("session/renewal", "session/ring", "session/uplink", "session/user_side", "session/utterance"),
-)
-"""Not the modules of records: those are msgspec's."""
-
 MYPY: Final = "[mypy]\nstrict = True\nignore_missing_imports = True\n"
 
 
@@ -60,7 +51,7 @@ def check() -> None:
     """End the program where a module has what cannot be compiled well."""
     found = [
         f"{name}.py:{line}: {what}"
-        for name in HOT
+        for name in compiled.MODULES
         for line, what in hazards((compiled.PACKAGE / f"{name}.py").read_text("utf-8"))
     ]
     if found:
@@ -74,7 +65,7 @@ def build(folder: Path) -> None:
 
     os.chdir(folder)
     Path("mypy.ini").write_text(MYPY)
-    paths = [f"antiphon/{name}.py" for name in HOT]
+    paths = [f"antiphon/{name}.py" for name in compiled.MODULES]
     modules = mypycify(
         ["--config-file", "mypy.ini", *paths],
         opt_level="2",
@@ -113,7 +104,7 @@ def main() -> None:
     kept = compiled.folder()
     if asked.check or (kept.is_dir() and not asked.again):
         return
-    print(f"Compiling {len(HOT)} modules, which takes more than a minute ...", flush=True)
+    print(f"Compiling {len(compiled.MODULES)} modules, which takes more than a minute ...", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ignored = shutil.ignore_patterns("__pycache__", compiled.KEPT.name)

@@ -13,12 +13,23 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
-PACKAGE = Path(__file__).parent
-KEPT = PACKAGE / "_compiled"
-INTERPRETED = "ANTIPHON_INTERPRETED"
-SHARED = "antiphon_compiled"
+PACKAGE: Final = Path(__file__).parent
+KEPT: Final = PACKAGE / "_compiled"
+INTERPRETED: Final = "ANTIPHON_INTERPRETED"
+SHARED: Final = "antiphon_compiled"
 """The library that holds them all; the module of each is a door to it."""
+
+MODULES: Final = (
+    *("arrivals", "bridge", "client_frames", "clock", "giving", "messages", "server"),
+    *("gemini/codec", "gemini/frequent", "gemini/grpc_stream", "gemini/native_call", "gemini/probe"),
+    *("rpc/call", "rpc/connection", "rpc/frames", "rpc/grpc", "rpc/http2"),
+    *("session/answer", "session/clocks", "session/link", "session/loudness", "session/machine"),
+    *("session/metering", "session/microphone", "session/model_side", "session/pace", "session/presence"),
+    *("session/renewal", "session/ring", "session/uplink", "session/user_side", "session/utterance"),
+)
+"""What a chunk of audio goes through, but not the modules of records: those are msgspec's."""
 
 
 def sources() -> list[Path]:

@@ -8,8 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec.structs import replace
 
 from antiphon.config import Config, ConfigError, resolve_upstream
-from antiphon.gemini.codec import Voice
-from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.profiles import EMBEDDED, Voice
 from antiphon.gemini.upstream import GOOGLE, Upstream, Vertex, is_private
 
 SCHEMES: Final = {"grpc": "grpc", "grpcs": "grpc", "ws": "websocket", "wss": "websocket"}

@@ -15,8 +15,7 @@ from antiphon.config import Config
 from antiphon.engine.admission import BEHIND_S, CAUGHT_UP_S, Admission
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, Upstream
-from antiphon.gemini.codec import Voice
-from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.profiles import EMBEDDED, Voice
 from antiphon.gemini.stream import ModelStream
 from antiphon.local import engine_arguments
 from loopback_engine import ALL, Engine, engine, said

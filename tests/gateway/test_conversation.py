@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.gemini.codec import CONTEXT_HEADING, ServerMessage, Voice
+from antiphon.gemini.codec import CONTEXT_HEADING, ServerMessage
+from antiphon.gemini.profiles import Voice
 from antiphon.transcription import Hypothesis, encode
 from fake_gemini import ANSWER, Conversation, Script
 from gateway.running import running_gateway

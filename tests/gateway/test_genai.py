@@ -15,7 +15,7 @@ import pytest
 from antiphon import live
 from antiphon.errors import ErrorCode
 from antiphon.gemini.client import Gemini, Upstream, Vertex, explain
-from antiphon.gemini.codec import Voice
+from antiphon.gemini.profiles import Voice
 from antiphon.live import Setup
 from fake_gemini import ANSWER, Conversation, FakeGemini, Script, attentive, fake_gemini
 from fake_socket import PATHS

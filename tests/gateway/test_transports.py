@@ -14,7 +14,7 @@ import pytest
 from antiphon import live
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.gemini.client import Gemini, explain
-from antiphon.gemini.codec import Voice
+from antiphon.gemini.profiles import Voice
 from antiphon.gemini.stream import ModelStream
 from antiphon.gemini.upstream import TransportName, Upstream
 from antiphon.live import Setup

@@ -10,7 +10,6 @@ from antiphon import live, transcription, voice_activity
 from antiphon.gemini.codec import (
     ClientMessage,
     ServerMessage,
-    Voice,
     events,
     events_of,
     history_message,
@@ -18,7 +17,7 @@ from antiphon.gemini.codec import (
     input_message,
     setup_message,
 )
-from antiphon.gemini.profiles import Profile, profile_of
+from antiphon.gemini.profiles import Profile, Voice, profile_of
 
 NEWEST = profile_of("gemini-3.8-live")
 

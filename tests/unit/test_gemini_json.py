@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import live
-from antiphon.gemini.codec import ClientMessage, ServerMessage, Voice, events, input_message, setup_message
+from antiphon.gemini.codec import ClientMessage, ServerMessage, events, input_message, setup_message
 from antiphon.gemini.json_form import MalformedError, close_meaning, decode, encode, refusal_meaning
-from antiphon.gemini.profiles import profile_of
+from antiphon.gemini.profiles import Voice, profile_of
 
 SERVER_CONTENT = {"turn_complete": True, "output_transcription": {"text": "Zoë."}}
 PCM = bytes(range(256))

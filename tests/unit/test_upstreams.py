@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from antiphon.config import Config, ConfigError
-from antiphon.gemini.codec import Voice
-from antiphon.gemini.profiles import EMBEDDED
+from antiphon.gemini.profiles import EMBEDDED, Voice
 from antiphon.gemini.upstream import GOOGLE, Upstream, Vertex
 from antiphon.upstreams import describe_upstream, engine_upstream, gemini_upstream, public_upstream
 

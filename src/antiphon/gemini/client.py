@@ -10,8 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.gemini import codec
-from antiphon.gemini import grpc_transport as gemini_grpc
+from antiphon.gemini import codec, grpc_errors
 from antiphon.gemini import websocket as gemini_socket
 from antiphon.gemini import websocket_transport as gemini_websocket
 from antiphon.gemini.calls import METHOD
@@ -153,7 +152,7 @@ def explain(error: GatewayError) -> str:
     """Return what an operator should know and a client should not: the status behind an error."""
     cause: BaseException | None = error
     while cause is not None:
-        described = gemini_grpc.describe(cause) or gemini_socket.describe(cause)
+        described = grpc_errors.describe(cause) or gemini_socket.describe(cause)
         if described:
             return described
         cause = cause.__cause__

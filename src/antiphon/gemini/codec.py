@@ -13,18 +13,16 @@ from typing import Any, Final, assert_never, cast
 
 from google.ai.generativelanguage_v1beta import types as _types
 from google.protobuf import json_format
-from msgspec import Struct
-from msgspec.structs import replace
 
 from antiphon import live, transcription, voice_activity
-from antiphon.gemini.profiles import Profile, profile_of
+from antiphon.gemini.frequent import frequent, pcm_rate_hz
+from antiphon.gemini.profiles import Profile, Voice
 
 ClientMessage: Final[Any] = _types.BidiGenerateContentClientMessage.pb()
 ServerMessage: Final[Any] = _types.BidiGenerateContentServerMessage.pb()
 _FunctionDeclaration: Final[Any] = _types.FunctionDeclaration.pb()
 
 AUDIO_MIME_TYPE: Final = f"audio/pcm;rate={live.INPUT_RATE_HZ}"
-_ANSWER_RATE_HZ: Final = 24_000
 
 _CONFIDENCE, _FINAL, _WHOLE = transcription.TAGS
 """One of these, or `voice_activity.TAG`, is in a message that has private fields; to look for them costs less
@@ -33,23 +31,6 @@ than to parse them.
 
 CONTEXT_HEADING: Final = "\n\nContext: "
 """Stands between a typed turn and the JSON of its context."""
-
-
-class Voice(Struct, frozen=True):
-    """Which model answers, and how it sounds; without a voice, as its profile says.
-
-    `names_language` has the set-up name the language whatever the model's name: a server of one's own can
-    use it, and says so by no name.
-    """
-
-    model: str
-    voice: str = ""
-    names_language: bool = False
-
-    @property
-    def profile(self) -> Profile:
-        profile = profile_of(self.model)
-        return replace(profile, language_code=True) if self.names_language else profile
 
 
 def setup_message(setup: live.Setup, voice: Voice) -> Any:
@@ -152,6 +133,8 @@ def events_of(data: bytes) -> list[live.LiveEvent]:
     Raises:
         google.protobuf.message.DecodeError: it is none.
     """
+    if event := frequent(data):
+        return [event]
     return events(
         ServerMessage.FromString(data),
         transcribes=_CONFIDENCE in data or _FINAL in data or _WHOLE in data,
@@ -203,7 +186,7 @@ def _content_events(content: Any, transcribes: bool, hears_voice: bool) -> list[
         found.append(live.Said(content.output_transcription.text))
     for part in content.model_turn.parts:
         blob = part.inline_data
-        if blob.data and (rate_hz := _pcm_rate_hz(blob.mime_type)):
+        if blob.data and (rate_hz := pcm_rate_hz(blob.mime_type)):
             found.append(live.Spoke(blob.data, rate_hz))
     if content.generation_complete:
         found.append(live.Generated())
@@ -227,18 +210,6 @@ def _arguments(message: Any) -> dict[str, Any]:
         return json_format.MessageToDict(message)
     except ValueError:
         return {}
-
-
-def _pcm_rate_hz(mime_type: str) -> int | None:
-    """Return the rate of a PCM MIME type, 24 kHz where it names none; None for anything else."""
-    kind, *parameters = (part.strip() for part in mime_type.lower().split(";"))
-    if kind not in ("audio/pcm", "audio/l16"):
-        return None
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name == "rate":
-            return int(value) if value.isdecimal() and 4_000 <= int(value) <= 192_000 else None
-    return _ANSWER_RATE_HZ
 
 
 def _declaration(function: live.Function, profile: Profile) -> Any:

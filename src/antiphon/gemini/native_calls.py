@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, cast
@@ -15,9 +15,9 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 
 from antiphon import rpc
 from antiphon.gemini.calls import HEALTH_METHOD, METHOD
+from antiphon.gemini.native_call import NativeCall
 from antiphon.gemini.probe import Probe
 from antiphon.gemini.upstream import MAX_MESSAGE_BYTES, Upstream, google_credentials
-from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 _SPARE: Final = 1
@@ -64,13 +64,11 @@ class NativeCalls:
         await self._channel.aclose()
 
     @asynccontextmanager
-    async def call(self) -> AsyncIterator[_Call]:
+    async def call(self) -> AsyncIterator[NativeCall]:
         async with AsyncExitStack() as stack:
-            yield _Call(self, stack)
+            yield NativeCall(partial(self._begin, stack))
 
-    # ---- for its calls
-
-    async def begin(self, stack: AsyncExitStack) -> tuple[rpc.Call, Probe]:
+    async def _begin(self, stack: AsyncExitStack) -> tuple[rpc.Call, Probe]:
         """Make a call, which ends with the stack."""
         metadata = [*self._metadata, *(await self._login.metadata() if self._login else ())]
         connection = await self._channel.room(wait_for_ready=self._wait_for_ready)
@@ -79,46 +77,6 @@ class NativeCalls:
         if probe is None:
             probe = self._probes[connection] = Probe(partial(_check, connection, asyncio.Lock()))
         return call, probe
-
-
-class _Call:
-    """See `calls.Call`."""
-
-    _call: rpc.Call
-    _probe: Probe
-
-    def __init__(self, calls: NativeCalls, stack: AsyncExitStack) -> None:
-        self._calls = calls
-        self._stack = stack
-
-    async def connected(self) -> None:
-        self._call, self._probe = await self._calls.begin(self._stack)
-
-    def write(self, message: bytes) -> bool:
-        return self._call.write(message)
-
-    async def drain(self) -> None:
-        await self._call.drained()
-
-    async def read(self) -> bytes:
-        message = await self._call.read()
-        self._probe.heard += 1
-        return message
-
-    async def listen(self, take: Callable[[bytes], bool], room: Callable[[], Awaitable[None]]) -> None:
-        probe = self._probe
-
-        def heard_and_taken(message: bytes) -> bool:
-            probe.heard += 1
-            return take(message)
-
-        await self._call.listen(heard_and_taken, room)
-
-    def ask(self, answered: Answered) -> None:
-        self._probe.ask(answered)
-
-    def distrust(self) -> None:
-        """Nothing: how many calls the server allows is known."""
 
 
 class _Login:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 EMBEDDED: Final = "embedded"
 """The name that the embedded engine is given as its model."""
@@ -62,3 +63,20 @@ def profile_of(model: str) -> Profile:
 
 _UNKNOWN: Final = Profile(behavior=_NEWEST.behavior, interruptible=_NEWEST.interruptible)
 """Like the newest, but which voices it has is not known."""
+
+
+class Voice(Struct, frozen=True):
+    """Which model answers, and how it sounds; without a voice, as its profile says.
+
+    `names_language` has the set-up name the language whatever the model's name: a server of one's own can
+    use it, and says so by no name.
+    """
+
+    model: str
+    voice: str = ""
+    names_language: bool = False
+
+    @property
+    def profile(self) -> Profile:
+        profile = profile_of(self.model)
+        return replace(profile, language_code=True) if self.names_language else profile

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from msgspec import Struct
 
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.gemini.codec import Voice
+from antiphon.gemini.profiles import Voice
 from antiphon.gemini.stream import ModelStream
 
 GOOGLE: Final = "generativelanguage.googleapis.com:443"
