@@ -2,6 +2,7 @@
 #   PORT, HOST        where to serve (8080, 127.0.0.1)
 #   PYTHON            the interpreter to use; the newest of 3.11 to 3.14 that works by default
 #   JOBS              how many parts of the tests run at a time (three to two processors by default)
+#   SKIP_COMPILE=1    run from the sources alone, without compiling what a chunk of audio goes through
 #   SKIP_BROWSER=1, SKIP_SPEECH=1, SKIP_NODE=1, SKIP_PYTHONS=1   leave a part of the tests out
 
 PORT ?= 8080
@@ -15,7 +16,7 @@ help: ## show what there is
 serve: setup ## set up and serve on http://127.0.0.1:8080
 	@.venv/bin/antiphon serve --host $(HOST) --port $(PORT)
 
-setup: ## make .venv, install, and pull the speech models once
+setup: ## make .venv, install, compile, and pull the speech models once
 	@scripts/setup
 
 test: ## install what the tests need; run every test and check
@@ -31,4 +32,4 @@ chaos: ## break nodes, networks, model and store, and see whether anything is lo
 	@SHORT="$(SHORT)" SEED="$(SEED)" scripts/chaos
 
 clean: ## remove what setup and test have made
-	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules tests/rpc/conformance/grpc_js/node_modules
+	@rm -rf src/antiphon/_compiled .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/typescript/node_modules tests/rpc/conformance/grpc_js/node_modules

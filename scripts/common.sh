@@ -45,6 +45,21 @@ pip_install() {
   rm -f "$log"
 }
 
+# compile_modules: compile what a chunk of audio goes through, where this machine can (docs/adr/0018)
+compile_modules() {
+  command -v cc >/dev/null || { say "No C compiler (cc): Antiphon runs from its sources, at a higher cost"; return; }
+  log=$(mktemp)
+  if unchanged .venv/.compiles pyproject.toml || .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --group compile >"$log" 2>&1 && touch .venv/.compiles; then
+    .venv/bin/python scripts/compile.py --is-done || {
+      say "Compiling what a chunk of audio goes through (two minutes, once; SKIP_COMPILE=1 leaves it out)"
+      .venv/bin/python scripts/compile.py >"$log" 2>&1
+    } && { rm -f "$log"; return; }
+  fi
+  tail -n 20 "$log" >&2; rm -f "$log"
+  say "It could not be compiled, for the reason above: Antiphon runs from its sources, at a higher cost"
+}
+
 # unchanged STAMP FILES...: is the stamp newer than all of them?
 unchanged() {
   stamp=$1; shift

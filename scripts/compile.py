@@ -1,6 +1,6 @@
 """Compile the modules that a chunk of audio goes through, for the interpreter that runs this (docs/adr/0018).
 
-    .venv/bin/python scripts/compile.py [--again | --check]
+    .venv/bin/python scripts/compile.py [--again | --is-done | --check]
 
 It takes mypyc and setuptools (`pip install --group compile`), a C compiler, and more than a minute. The
 result is kept beside the sources of `antiphon`, where `antiphon.compiled` finds it; nothing happens if it is
@@ -98,10 +98,15 @@ def main() -> None:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--again", action="store_true", help="compile even if it has been done")
+    how.add_argument(
+        "--is-done", action="store_true", help="only say by the exit code whether it has been done"
+    )
     how.add_argument("--check", action="store_true", help="only look for what cannot be compiled well")
     asked = parser.parse_args()
-    check()
     kept = compiled.folder()
+    if asked.is_done:
+        sys.exit(not kept.is_dir())
+    check()
     if asked.check or (kept.is_dir() and not asked.again):
         return
     print(f"Compiling {len(compiled.MODULES)} modules, which takes more than a minute ...", flush=True)

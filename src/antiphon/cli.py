@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from antiphon import __version__, config, development, logs
+from antiphon import COMPILED, __version__, config, development, logs
 from antiphon.config import Config, ConfigError
 from antiphon.engine import flags as engine_flags
 from antiphon.engine import models
@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="antiphon", description="A voice gateway between WebSocket clients and Gemini Live."
     )
-    parser.add_argument("--version", action="version", version=f"antiphon {__version__}")
+    how = "compiled" if COMPILED else "interpreted"
+    parser.add_argument("--version", action="version", version=f"antiphon {__version__} ({how})")
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", parser_class=_Command
     )

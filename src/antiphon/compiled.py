@@ -8,9 +8,8 @@ constants are compiled into their users: whoever changes a line runs the sources
 import hashlib
 import os
 import sys
-import sysconfig
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -33,12 +32,12 @@ MODULES: Final = (
 
 
 def sources() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+    return sorted(path for path in PACKAGE.rglob("*.py") if KEPT not in path.parents)
 
 
 def tag() -> str:
     """Return the interpreter's ABI and platform, as in the names of extension modules."""
-    return str(sysconfig.get_config_var("EXT_SUFFIX")).split(".")[1]
+    return EXTENSION_SUFFIXES[0].split(".")[1]
 
 
 def folder() -> Path:
