@@ -23,7 +23,8 @@ os.environ["ANTIPHON_INTERPRETED"] = "1"
 
 from antiphon import compiled
 
-MYPY: Final = "[mypy]\nstrict = True\nignore_missing_imports = True\n"
+MYPY: Final = "[mypy]\nignore_missing_imports = True\nignore_errors = True\n"
+"""Types are checked by `make test`; other versions of what is installed must not stop whoever compiles."""
 
 
 WAITS: Final = "what waits while an exception is handled loses it: see groups.py"
@@ -64,7 +65,8 @@ def build(folder: Path) -> None:
     from setuptools import setup
 
     os.chdir(folder)
-    Path("mypy.ini").write_text(MYPY)
+    hot = [f"[mypy-antiphon.{name.replace('/', '.')}]\nignore_errors = False\n" for name in compiled.MODULES]
+    Path("mypy.ini").write_text(MYPY + "".join(hot))
     paths = [f"antiphon/{name}.py" for name in compiled.MODULES]
     modules = mypycify(
         ["--config-file", "mypy.ini", *paths],

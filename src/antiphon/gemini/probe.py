@@ -17,7 +17,7 @@ from antiphon.live import Answered
 from antiphon.rpc import RpcError, Status
 
 TIMEOUT_S: Final = 5.0
-LEAST_S: Final = 0.03
+LEAST_S: Final = 0.06
 """A connection is asked at most so often, for all its conversations together. A question costs as much as two
 chunks of audio.
 """
