@@ -17,8 +17,8 @@ pytest.register_assert_rewrite(
     "gateway.extended", "gateway.raw_socket", "gateway.running", "gateway.talker", "grammar"
 )
 
-# On a busy machine anything is slow to be made.
-settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
+# On a busy machine anything is slow to be made, and to be tried.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("busy")
 settings.register_profile("again", max_examples=20)
 """For the other Pythons: what was tried on many examples is tried on some."""

@@ -81,3 +81,13 @@ def test_what_was_due_while_it_stood_still_never_was() -> None:
     wheel.skip(10.08)
     assert list(wheel.due(10.09)) == []
     assert [round(at, 4) for _, at in wheel.due(10.2)] == [10.1618]
+
+
+def test_what_is_put_on_an_empty_wheel_is_due_from_then_on() -> None:
+    wheel: Wheel[Speaker] = Wheel(0.1, 0.0)
+    speaker = Speaker(1)
+    wheel.add(speaker, 0.0)
+    wheel.remove(speaker)
+    assert list(wheel.due(2.0)) == []
+    wheel.add(speaker, 2.0)
+    assert list(wheel.due(2.1)) == [(speaker, pytest.approx(2.0 + speaker.offset_s))]

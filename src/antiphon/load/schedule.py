@@ -51,6 +51,8 @@ class Wheel(Generic[T]):
 
     def add(self, entry: T, now_s: float) -> None:
         """Let an entry be due from now on."""
+        if not self._entries:
+            self.skip(now_s)  # it has not been turned while there was nothing on it
         self._passed_s = max(self._passed_s, now_s - self._turn_s)
         insort(self._entries, entry, key=lambda each: each.offset_s)
         self._find_next()
