@@ -52,7 +52,7 @@ compile_modules() {
   if unchanged .venv/.compiles pyproject.toml || .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --group compile >"$log" 2>&1 && touch .venv/.compiles; then
     .venv/bin/python scripts/compile.py --is-done || {
-      say "Compiling what a chunk of audio goes through (two minutes, once; SKIP_COMPILE=1 leaves it out)"
+      say "Compiling what a chunk of audio goes through (a minute or two, once; SKIP_COMPILE=1 leaves it out)"
       .venv/bin/python scripts/compile.py >"$log" 2>&1
     } && { rm -f "$log"; return; }
   fi

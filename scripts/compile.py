@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +63,29 @@ def check() -> None:
 def build(folder: Path) -> None:
     """Compile within `folder`, a copy of the sources; ends the program if that fails."""
     from mypyc.build import mypycify
-    from setuptools import setup
+    from setuptools import Extension, setup
+    from setuptools.command.build_ext import build_ext
+
+    class SideBySide(build_ext):  # type: ignore[misc]  # setuptools ships no types
+        """setuptools compiles the files of an extension one after the other."""
+
+        def build_extension(self, ext: Extension) -> None:
+            def compiled_file(source: str) -> list[str]:
+                return list(
+                    self.compiler.compile(
+                        [source],
+                        output_dir=self.build_temp,
+                        include_dirs=ext.include_dirs,
+                        macros=ext.define_macros,
+                        extra_postargs=ext.extra_compile_args,
+                    )
+                )
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = [name for names in pool.map(compiled_file, ext.sources) for name in names]
+            ext.extra_objects = [*ext.extra_objects, *objects]
+            ext.sources = []
+            super().build_extension(ext)
 
     os.chdir(folder)
     hot = [f"[mypy-antiphon.{name.replace('/', '.')}]\nignore_errors = False\n" for name in compiled.MODULES]
@@ -76,7 +99,11 @@ def build(folder: Path) -> None:
         group_name=compiled.SHARED,
     )
     setup(
-        name=compiled.SHARED, packages=[], ext_modules=modules, script_args=["-q", "build_ext", "--inplace"]
+        name=compiled.SHARED,
+        packages=[],
+        ext_modules=modules,
+        cmdclass={"build_ext": SideBySide},
+        script_args=["-q", "build_ext", "--inplace"],
     )
 
 
