@@ -27,7 +27,6 @@ from antiphon import compiled
 MYPY: Final = "[mypy]\nignore_missing_imports = True\nignore_errors = True\n"
 """Types are checked by `make test`; other versions of what is installed must not stop whoever compiles."""
 
-
 WAITS: Final = "what waits while an exception is handled loses it: see groups.py"
 
 

@@ -32,6 +32,7 @@ MODULES: Final = (
 
 
 def sources() -> list[Path]:
+    """Return all files of Python that the package has, in order; not what was compiled of them."""
     return sorted(path for path in PACKAGE.rglob("*.py") if KEPT not in path.parents)
 
 

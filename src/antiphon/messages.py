@@ -197,9 +197,9 @@ def _validation_error(text: str) -> GatewayError:
 
 def require_integer(number: Number, path: str) -> None:
     """Raise PROTOCOL_BAD_MESSAGE unless the number is whole and exact."""
-    if type(number) is int and -(2**53) <= number <= 2**53:
-        return
-    if number != number or abs(number) > 2**53 or number != int(number):
+    # Compiled code takes what may be an int or a float for a float, and refuses the int.
+    value: Any = number
+    if not (abs(value) <= 2**53 and value == int(value)):
         raise GatewayError(ErrorCode.PROTOCOL_BAD_MESSAGE, f"Expected a whole number at {path}.", path=path)
 
 

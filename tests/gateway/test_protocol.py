@@ -105,6 +105,8 @@ NO_MESSAGES: list[tuple[str | bytes, str, str | None]] = [
     (message("audio_chunk", data="AAAA"), "PROTOCOL_BAD_MESSAGE", "$.sequence"),
     (message("audio_chunk", sequence="0", data="AAAA"), "PROTOCOL_BAD_MESSAGE", "$.sequence"),
     (message("audio_chunk", sequence=0.5, data="AAAA"), "PROTOCOL_BAD_MESSAGE", "$.sequence"),
+    (message("audio_chunk", sequence=2**53 + 2, data="AAAA"), "PROTOCOL_BAD_MESSAGE", "$.sequence"),
+    (message("audio_chunk", sequence=10**400, data="AAAA"), "PROTOCOL_BAD_MESSAGE", "$.sequence"),
     (message("audio_stream_end"), "PROTOCOL_BAD_MESSAGE", "$.duration"),
     (message("audio_stream_end", duration="1 s"), "PROTOCOL_BAD_MESSAGE", "$.duration"),
     (message("command", command=["next"]), "PROTOCOL_BAD_MESSAGE", "$.command"),

@@ -20,6 +20,7 @@ _ANSWER_RATE_HZ: Final = 24_000
 _MAX_LENGTH_BYTES: Final = 4
 """So long a length may be written: more than any message is."""
 _MAX_TYPE_BYTES: Final = 64
+"""Types are remembered with what they mean; longer ones are not."""
 
 
 def _tag(message: type, field: str) -> int:
@@ -38,7 +39,6 @@ _PART: Final = _tag(_types.Content, "parts")
 _BLOB: Final = _tag(_types.Part, "inline_data")
 _MIME_TYPE: Final = _tag(_types.Blob, "mime_type")
 _DATA: Final = _tag(_types.Blob, "data")
-
 
 _HEARD_WITHIN: Final[tuple[int, ...]] = (_CONTENT, _HEARD)
 _SAID_WITHIN: Final[tuple[int, ...]] = (_CONTENT, _SAID, _TEXT)
