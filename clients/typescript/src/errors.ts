@@ -14,6 +14,8 @@ export type LocalErrorCode =
   | "PROTOCOL_MISMATCH"
   /** This browser lacks what the call needs. */
   | "UNSUPPORTED"
+  /** More waits to be sent than may be kept. */
+  | "BACKLOG_FULL"
   /** The call was closed by this side. */
   | "CALL_CLOSED"
   /** More events waited to be iterated over than may be kept. */

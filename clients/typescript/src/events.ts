@@ -63,6 +63,8 @@ export interface TranscriptEvent {
   isFinal: boolean;
   /** Of the user, where the model gives one: 0 to 1. */
   confidence?: number;
+  /** The user typed it. */
+  typed?: boolean;
 }
 
 /** A configured command was recognised in what the user said. */
@@ -240,8 +242,9 @@ export type CallEventOf<T extends CallEventType> = Extract<CallEvent, { type: T 
 
 /**
  * Where the time of one turn went, in milliseconds of this device's clock; the gateway's times are moved onto it by the
- * clock offset (see `Call.clock`). `hops` are contiguous: their sum and `unattributedMs` is `totalMs`, from the end of the
- * user's speech (or the typed turn) to the first sample at the loudspeaker (or, without one, to the first audio here).
+ * clock offset (see `Call.clock`). `hops` come in their order, each with both its ends known; what lies between two ends of
+ * which one is not known is `unattributedMs`. All of it sums to `totalMs`: from the end of the user's speech (or the typed
+ * turn) to the first sample at the loudspeaker, or without one to the first audio here.
  */
 export interface TurnMetrics {
   responseId: string;
@@ -257,14 +260,15 @@ export interface TurnMetrics {
 }
 
 /**
- * - `endpoint`: the model's engine finds that speech has ended, and the final transcript is there
+ * - `uplink`: until the gateway has the last of it: capture, encoding, network
+ * - `endpoint`: until the model has found that speech has ended, and the final transcript is there
  * - `model`: until the model's first byte of the answer
  * - `synthesis`: until its first audio is at the gateway
  * - `gateway`: until the gateway has sent the first audio
  * - `network`: until that is here
  * - `playback`: until its first sample is at the loudspeaker, prebuffer and device included
  */
-export type TurnHopName = "endpoint" | "model" | "synthesis" | "gateway" | "network" | "playback";
+export type TurnHopName = "uplink" | "endpoint" | "model" | "synthesis" | "gateway" | "network" | "playback";
 
 export interface TurnHop {
   name: TurnHopName;

@@ -1,0 +1,231 @@
+import type { CallEvent } from "./events.js";
+import type { AudioFlushMessage, AudioResponseMessage, ResponseDoneMessage, ResponseStartedMessage } from "./messages.js";
+import type { Outgoing } from "./session/outgoing.js";
+import { fromBase64 } from "./session/frames.js";
+
+const MARK_MS = 1000; // how often the gateway is told how much was heard
+const PAUSE_MS = 1000; // of a base session's answer, after which what comes is another
+const SILENCE_MS = 2000; // after which a base session's answer is over
+
+/** What plays: `Speaker`, or nothing. */
+export interface Player {
+  begin(responseId: string): void;
+  play(responseId: string, samples: Int16Array, rateHz: number): void;
+  flush(): Promise<{ responseId: string; playedMs: number; droppedMs: number }>;
+}
+
+export interface AnswersHost {
+  readonly player: Player | undefined;
+  readonly extended: boolean;
+  emit(event: CallEvent): void;
+  send(message: Outgoing): void;
+  begun(responseId: string): void;
+  /** The first piece of a response is here, sent at `timestamp` by the gateway's clock. */
+  arrived(responseId: string, timestamp: number): void;
+}
+
+interface Response {
+  id: string;
+  rateHz: number | undefined;
+  /** Half a sample, where a piece was cut within one. */
+  odd: number | undefined;
+  pieces: number;
+  receivedMs: number;
+  playedMs: number;
+  markedMs: number;
+  text: string;
+}
+
+/** The answers: which is spoken, how much of it was heard, and when it is cut. */
+export class Answers {
+  #host: AnswersHost;
+  #responses = new Map<string, Response>(); // those that are not over, here or there
+  #receiving: Response | undefined;
+  #flushes = new Map<string, Promise<{ playedMs: number; droppedMs: number }>>();
+  #count = 0;
+  #pieceAt = -Infinity;
+  #hushed = false; // a base session's answer was cut here: the rest of it is not played
+  #over: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(host: AnswersHost) {
+    this.#host = host;
+  }
+
+  /** Whether an answer is coming. */
+  get receiving(): boolean {
+    return this.#receiving !== undefined;
+  }
+
+  started({ responseId, format }: Pick<ResponseStartedMessage, "responseId" | "format">): void {
+    const rateHz = pcmRate(format);
+    const response = { id: responseId, rateHz, odd: undefined, pieces: 0, receivedMs: 0, playedMs: 0, markedMs: 0, text: "" };
+    this.#receiving = response;
+    this.#responses.set(responseId, response);
+    if (this.#responses.size > 16) this.#responses.delete(this.#responses.keys().next().value!);
+    this.#host.player?.begin(responseId);
+    this.#host.begun(responseId);
+    this.#host.emit({ type: "response", responseId, status: "started" });
+    if (rateHz === undefined) {
+      const message = `This answer comes as ${format}, which is not played here; its words can be read.`;
+      this.#host.emit({ type: "error", code: "UNSUPPORTED", message });
+    }
+  }
+
+  done({ responseId, status }: ResponseDoneMessage): void {
+    if (this.#receiving?.id === responseId) this.#receiving = undefined;
+    if (status !== "interrupted") this.#responses.delete(responseId);
+    this.#host.emit({ type: "response", responseId, status });
+  }
+
+  /** Takes a piece that came as JSON. */
+  message(message: AudioResponseMessage): void {
+    if (!this.#host.extended) this.#base(message);
+    const data = fromBase64(message.data);
+    if (data) this.piece(data, message.timestamp);
+  }
+
+  /** Takes a piece of what is received. */
+  piece(data: Uint8Array, timestamp: number): void {
+    const response = this.#receiving;
+    if (!response || response.rateHz === undefined || !data.length) return;
+    if (++response.pieces === 1) this.#host.arrived(response.id, timestamp);
+    const pcm = samples(response, data);
+    const durationMs = (1000 * pcm.length) / response.rateHz;
+    response.receivedMs += durationMs;
+    const { id: responseId, rateHz } = response;
+    this.#host.emit({ type: "audio", responseId, pcm, rateHz, durationMs });
+    if (!this.#hushed && !this.#flushes.has(responseId)) this.#host.player?.play(responseId, pcm, rateHz);
+  }
+
+  /** The gateway says that an answer is cut: drop what is queued, and tell how much was heard. */
+  flushed({ responseId, reason }: AudioFlushMessage): void {
+    if (this.#receiving?.id === responseId) this.#receiving = undefined;
+    void this.#flush(responseId).then((heard) => {
+      this.#mark(responseId, heard.playedMs, true);
+      this.#responses.delete(responseId);
+      this.#flushes.delete(responseId);
+      this.#host.emit({ type: "interrupted", responseId, reason, ...heard });
+    });
+  }
+
+  /** The user cuts the answer that is heard: silence at once, without asking anybody. */
+  async interrupt(): Promise<{ playedMs: number; droppedMs: number }> {
+    const response = [...this.#responses.values()].find(({ playedMs, receivedMs }) => playedMs < receivedMs) ?? this.#receiving;
+    if (!this.#host.extended) return this.#interruptBase(response);
+    if (!response) return { playedMs: 0, droppedMs: 0 };
+    const flush = this.#flush(response.id);
+    this.#host.send({ type: "interrupt", responseId: response.id });
+    return flush;
+  }
+
+  // ---- what the loudspeaker tells
+
+  progress(responseId: string, playedMs: number): void {
+    const response = this.#responses.get(responseId);
+    if (!response || this.#flushes.has(responseId)) return;
+    response.playedMs = playedMs;
+    this.#mark(responseId, playedMs, playedMs >= response.receivedMs - 1);
+  }
+
+  /** Ends what a connection or a session that is over has left behind. */
+  end(): void {
+    clearTimeout(this.#over);
+    this.#receiving = undefined;
+    this.#responses.clear();
+    this.#flushes.clear();
+    this.#hushed = false;
+  }
+
+  // ---- a base session, which has no brackets around an answer
+
+  /** The user's words are final: what comes now answers them. */
+  userFinal(): void {
+    if (this.#host.extended) return;
+    this.#finishBase();
+    this.#hushed = false;
+  }
+
+  #base({ format, text }: AudioResponseMessage): void {
+    const now = performance.now();
+    if (now - this.#pieceAt > PAUSE_MS) this.#hushed = false;
+    this.#pieceAt = now;
+    if (!this.#receiving) this.started({ responseId: `r${++this.#count}`, format });
+    const response = this.#receiving!;
+    if (text) {
+      response.text = appended(response.text, text);
+      const { id: utteranceId, text: all } = response;
+      this.#host.emit({ type: "transcript", role: "model", utteranceId, text: all, isFinal: false });
+    }
+    clearTimeout(this.#over);
+    this.#over = setTimeout(() => this.#finishBase(), SILENCE_MS);
+  }
+
+  #finishBase(): void {
+    clearTimeout(this.#over);
+    const response = this.#receiving;
+    if (!response) return;
+    const { id: utteranceId, text } = response;
+    if (text) this.#host.emit({ type: "transcript", role: "model", utteranceId, text: text.trim(), isFinal: true });
+    this.done({ type: "response_done", timestamp: 0, responseId: utteranceId, status: "completed" });
+  }
+
+  async #interruptBase(response: Response | undefined): Promise<{ playedMs: number; droppedMs: number }> {
+    this.#hushed = true;
+    const heard = (await this.#host.player?.flush()) ?? { playedMs: 0, droppedMs: 0 };
+    const { playedMs, droppedMs } = heard;
+    if (response) this.#host.emit({ type: "interrupted", responseId: response.id, reason: "client", playedMs, droppedMs });
+    return { playedMs, droppedMs };
+  }
+
+  // ---- within
+
+  /** Drops what is queued of a response, once; returns what was heard of it. */
+  #flush(responseId: string): Promise<{ playedMs: number; droppedMs: number }> {
+    const under = this.#flushes.get(responseId);
+    if (under) return under;
+    const response = this.#responses.get(responseId);
+    const flush = this.#silence(responseId, response);
+    this.#flushes.set(responseId, flush);
+    return flush;
+  }
+
+  async #silence(id: string, response: Response | undefined): Promise<{ playedMs: number; droppedMs: number }> {
+    const flushed = await this.#host.player?.flush();
+    const receivedMs = response?.receivedMs ?? 0;
+    const playedMs = flushed?.responseId === id ? flushed.playedMs : (response?.playedMs ?? 0);
+    return { playedMs, droppedMs: Math.max(0, receivedMs - playedMs) };
+  }
+
+  /** Tells how much was heard: once a second, and `now` where that is all, or is waited for. */
+  #mark(responseId: string, playedMs: number, now: boolean): void {
+    const response = this.#responses.get(responseId);
+    if (!response || !this.#host.extended || !this.#host.player) return;
+    if (!now && playedMs < response.markedMs + MARK_MS) return;
+    response.markedMs = playedMs;
+    this.#host.send({ type: "playback_mark", responseId, playedMs: Math.round(playedMs * 1000) / 1000 });
+  }
+}
+
+/** The rate of a MIME type of raw mono PCM16, or undefined for anything else. */
+function pcmRate(format: string): number | undefined {
+  const [type, ...parameters] = format.toLowerCase().split(";").map((part) => part.trim());
+  const values = new Map(parameters.map((parameter) => parameter.split("=") as [string, string]));
+  const rateHz = Number(values.get("rate"));
+  const possible = Number.isInteger(rateHz) && rateHz >= 8000 && rateHz <= 96_000;
+  return type === "audio/pcm" && Number(values.get("channels") ?? 1) === 1 && possible ? rateHz : undefined;
+}
+
+/** Returns the samples of a piece, with the half one that the piece before it left. */
+function samples(response: Response, data: Uint8Array): Int16Array {
+  const head = response.odd === undefined ? 0 : 1;
+  const bytes = new Uint8Array((head + data.length) & ~1);
+  if (head) bytes[0] = response.odd!;
+  bytes.set(data.subarray(0, bytes.length - head), head);
+  response.odd = (head + data.length) % 2 ? data.at(-1) : undefined;
+  return new Int16Array(bytes.buffer);
+}
+
+/** Text with a piece after it: as it comes, but for a space where a new sentence follows without one. */
+function appended(text: string, piece: string): string {
+  return /[.!?…]$/.test(text) && /^\p{L}/u.test(piece) ? `${text} ${piece}` : text + piece;
+}

@@ -1,0 +1,749 @@
+import { Answers } from "./answers.js";
+import type { EncoderFactory } from "./encoders/encoder.js";
+import { Emitter } from "./emitter.js";
+import { CallError, MicrophoneError } from "./errors.js";
+import type { AgentState, CallEvent, CallEventOf, CallEventType, CallState, MicrophoneState } from "./events.js";
+import { decodeFile } from "./audio/file.js";
+import { Microphone } from "./audio/microphone.js";
+import { Sound } from "./audio/sound.js";
+import { Speaker } from "./audio/speaker.js";
+import type { ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
+import type { CallOptions, MicrophoneOptions, OutputOptions, Tool } from "./options.js";
+import { DEFAULT_RECONNECT } from "./session/reconnect.js";
+import { Session, type Connected } from "./session/session.js";
+import { Tokens } from "./session/tokens.js";
+import { TurnTimer } from "./session/turns.js";
+import { openSocket } from "#websocket";
+import { Tools } from "./tools.js";
+import { Uplink } from "./uplink.js";
+
+const STREAM_RATE_HZ = 16_000;
+const BACKLOG_MS = 60_000;
+const PLAYBACK_BUFFER_MS = 2000;
+const TIMEOUT_MS = 10_000;
+const RELEASE_MS = 300; // how long the last words of a push to talk may be on their way from the microphone
+const FILE_CHUNK_MS = 40;
+
+/**
+ * A conversation with a gateway.
+ *
+ * Make it, or let `connect()` make it, within a click or a key press: only there does a browser let a page be heard. A lost
+ * connection is restored by itself, and nothing is lost (`reconnecting`, `connected`); what cannot be restored is `closed`.
+ * All that happens is an event: `on()`, or iterate.
+ */
+export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
+  #options: CallOptions;
+  #emitter = new Emitter();
+  #tokens: Tokens;
+  #session: Session | undefined;
+  #uplink: Uplink | undefined;
+  #answers: Answers;
+  #tools: Tools;
+  #turns = new TurnTimer();
+  #state: CallState = "idle";
+  #agent: AgentState = "idle";
+  #error: CallError | undefined;
+  #sound: Sound | undefined;
+  #speaker: Speaker | undefined;
+  #microphone: Microphone | undefined;
+  #microphoneState: MicrophoneState = "off";
+  #microphoneOptions: MicrophoneOptions;
+  #muted = false;
+  #talking = false; // between startTalking and stopTalking
+  #pressed = false; // the gateway was told of the press
+  #released: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
+  #typed = 0;
+  #thinking = false;
+  #playing = false;
+  #lastUser = { id: "", text: "", open: false };
+  #result: RecognitionResultMessage | undefined; // the recognition_result that its transcript_update follows
+  #wakeLock: WakeLockSentinel | undefined;
+  #watching: (() => void) | undefined;
+
+  constructor(options: CallOptions) {
+    this.#options = options;
+    this.#tokens = new Tokens(options.token);
+    this.#tools = new Tools((message) => this.#session?.send(message), (event) => this.#emit(event));
+    for (const [name, tool] of Object.entries(options.tools ?? {})) this.#tools.register(name, tool);
+    this.#microphoneOptions = typeof options.microphone === "object" ? options.microphone : {};
+    const call = this;
+    this.#answers = new Answers({
+      get player() {
+        return call.#speaker;
+      },
+      get extended() {
+        return call.#session?.extended ?? false;
+      },
+      emit: (event) => this.#emit(event),
+      send: (message) => this.#session?.state !== "over" && this.#session?.send(message),
+      begun: (responseId) => this.#turns.responded(responseId),
+      arrived: (responseId, timestamp) => this.#arrived(responseId, timestamp),
+    });
+  }
+
+  // ---- how it stands
+
+  get state(): CallState {
+    return this.#state;
+  }
+
+  get agentState(): AgentState {
+    return this.#agent;
+  }
+
+  /** Why it is over; undefined while it is not, and after `disconnect()`. */
+  get error(): CallError | undefined {
+    return this.#error;
+  }
+
+  get sessionId(): string {
+    return this.#session?.id ?? "";
+  }
+
+  get userId(): string {
+    return this.#session?.userId ?? "";
+  }
+
+  /** What the gateway offers; undefined in a base session. */
+  get info(): SessionInfoMessage | undefined {
+    return this.#session?.info;
+  }
+
+  /** When the token in force expires, in milliseconds since the epoch, where the gateway tells. */
+  get tokenExpiresAt(): number | undefined {
+    return this.#session?.info?.tokenExpiresAt;
+  }
+
+  /** The gateway's clock less ours, and the best round trip of the last two minutes: half of that is its uncertainty. */
+  get clock(): { offsetMs: number; rttMs: number } {
+    const { offsetMs = 0, rttMs = 0 } = this.#session?.clock ?? {};
+    return { offsetMs, rttMs };
+  }
+
+  /** How much of what was said is not safe at the gateway yet. */
+  get backlogMs(): number {
+    return this.#session?.outbox.audioMs ?? 0;
+  }
+
+  // ---- connecting
+
+  /**
+   * Opens a session, and the microphone where the options ask for it. Rejects with CallError where there is no connection,
+   * with MicrophoneError where there is no microphone: catch that, and go on without one if you like.
+   */
+  async connect(): Promise<void> {
+    if (this.#state !== "idle" && this.#state !== "closed") return;
+    if (this.#options.output !== false) this.#wakeSound();
+    const wanted = this.#options.microphone && this.#microphoneState === "off";
+    const microphone = wanted ? this.openMicrophone() : Promise.resolve();
+    microphone.catch(() => {}); // it is awaited below
+    this.#error = undefined;
+    this.#emitter.begin();
+    this.#enter("connecting");
+    const session = this.#makeSession();
+    try {
+      await session.open();
+      await this.#sound?.ready;
+      await microphone;
+    } catch (error) {
+      if (this.#session === session) await this.#close(error instanceof CallError ? error : undefined);
+      throw error;
+    }
+  }
+
+  /** Sends what was said to the last sample, and ends the session. */
+  async disconnect(): Promise<void> {
+    await this.#close(undefined);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.disconnect();
+  }
+
+  /** Shows the gateway another token for the same user now; the source is asked where none is given. */
+  async renew(token?: string): Promise<void> {
+    if (this.#session) await this.#session.renew(token);
+    else if (token !== undefined) this.#tokens.use(token);
+  }
+
+  // ---- the microphone
+
+  get microphone(): { state: MicrophoneState; label: string; deviceId: string; settings: MediaTrackSettings | undefined } {
+    const { label = "", deviceId = "", settings } = this.#microphone ?? {};
+    return { state: this.#microphoneState, label, deviceId, settings };
+  }
+
+  /** Opens the microphone, within a click. Rejects with MicrophoneError, whose `kind` says what is in the way. */
+  async openMicrophone(options: MicrophoneOptions = this.#microphoneOptions): Promise<void> {
+    this.#microphoneOptions = options;
+    this.#muted = options.muted ?? false;
+    const before = this.#microphone;
+    this.#microphone = undefined;
+    try {
+      const sound = this.#wakeSound();
+      if (!sound) throw new MicrophoneError("unsupported", "There is no microphone outside of browsers; use sendAudio().");
+      this.#enterMicrophone("asking");
+      const opening = Microphone.open(sound, options, {
+        audio: (samples, at) => this.#heard(samples, at),
+        ended: (error) => void this.#lostMicrophone(error),
+        silent: (silent) => this.#enterMicrophone(this.#onOrMuted, silent ? silentError() : undefined),
+      });
+      await before?.stop();
+      const microphone = await opening;
+      if (this.#microphoneState === "off") return await microphone.stop(); // closed while it was asked for
+      this.#microphone = microphone;
+      microphone.muted = this.#muted;
+    } catch (error) {
+      this.#enterMicrophone("off", error instanceof MicrophoneError ? error : undefined);
+      throw error;
+    }
+    this.#enterMicrophone(this.#onOrMuted);
+    void this.#holdScreen();
+  }
+
+  /** Closes it; what it heard is recognised to the last sample. */
+  async closeMicrophone(): Promise<void> {
+    const microphone = this.#microphone;
+    this.#microphone = undefined;
+    this.#enterMicrophone("off");
+    void this.#holdScreen();
+    await microphone?.stop();
+    await this.#uplink?.end();
+  }
+
+  /** Nothing is sent while it is muted; what was said before is recognised. */
+  setMuted(muted: boolean): void {
+    if (this.#muted === muted) return;
+    this.#muted = muted;
+    if (!this.#microphone) return;
+    this.#microphone.muted = muted;
+    if (muted) void this.#uplink?.end();
+    this.#enterMicrophone(this.#onOrMuted);
+  }
+
+  async setMicrophoneDevice(deviceId: string): Promise<void> {
+    this.#microphoneOptions = { ...this.#microphoneOptions, deviceId, muted: this.#muted };
+    if (this.#microphoneState !== "off") await this.openMicrophone();
+  }
+
+  /** Push to talk: the user begins to speak, over an answer too. Needs the option `pushToTalk`. */
+  startTalking(): void {
+    this.#settleRelease();
+    this.#talking = true;
+    void this.startAudio();
+    if (this.#session?.state === "over" || this.#pressed) return;
+    this.#pressed = true;
+    if (this.#session?.extended) this.#session.send({ type: "activity_start" });
+    else if (this.#playing) void this.interrupt();
+  }
+
+  /** Push to talk: he has spoken, and is answered. */
+  stopTalking(): void {
+    if (!this.#talking || this.#released) return;
+    // The last words are on their way from the microphone: they belong to what is said.
+    this.#released = { at: performance.now(), timer: setTimeout(() => this.#settleRelease(), RELEASE_MS) };
+    if (!this.#microphone) this.#settleRelease();
+  }
+
+  // ---- other audio
+
+  /** Sends samples as if they were spoken now: mono, 16 bit. A stream is opened where none is open. */
+  sendAudio(samples: Int16Array, rateHz = STREAM_RATE_HZ): void {
+    if (!this.#uplink) throw new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
+    this.#uplink.take(samples, performance.now() - (1000 * samples.length) / rateHz, rateHz);
+  }
+
+  /** Ends the audio stream: all that was sent is recognised and answered. */
+  async endAudio(): Promise<void> {
+    const uplink = this.#uplink;
+    if (!uplink?.open) return;
+    this.#endedSpeech("speech", performance.now());
+    await uplink.end();
+  }
+
+  /** Sends a file of audio, of any kind that the browser decodes, in real time as if it were spoken. */
+  async sendFile(
+    file: Blob,
+    { signal, onProgress }: { signal?: AbortSignal; onProgress?: (sentMs: number, totalMs: number) => void } = {},
+  ): Promise<void> {
+    const samples = await decodeFile(file, STREAM_RATE_HZ);
+    const totalMs = (1000 * samples.length) / STREAM_RATE_HZ;
+    const size = (STREAM_RATE_HZ * FILE_CHUNK_MS) / 1000;
+    const beganAt = performance.now();
+    for (let at = 0; at < samples.length; at += size) {
+      const dueMs = beganAt + (1000 * Math.min(at + size, samples.length)) / STREAM_RATE_HZ - performance.now();
+      if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
+      if (signal?.aborted || !this.#uplink) break;
+      this.sendAudio(samples.subarray(at, at + size));
+      onProgress?.(Math.min((1000 * (at + size)) / STREAM_RATE_HZ, totalMs), totalMs);
+    }
+    await this.endAudio();
+  }
+
+  // ---- the conversation
+
+  /** Sends a typed turn, with any JSON object that goes to the model with it. */
+  sendText(text: string, context?: Record<string, unknown>): void {
+    const session = this.#session;
+    if (!session || session.state === "over") throw new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
+    session.send({ type: "command", command: text, ...(context ? { context } : {}) });
+    this.#answers.userFinal();
+    const utteranceId = `typed${++this.#typed}`;
+    this.#lastUser = { id: utteranceId, text, open: false };
+    this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal: true, typed: true });
+    this.#turns.ended("typed", performance.now(), utteranceId);
+    this.#think();
+  }
+
+  /** Silence, at once; the model is told. Resolves with what was heard of the answer, in samples that were played. */
+  interrupt(): Promise<{ playedMs: number; droppedMs: number }> {
+    return this.#answers.interrupt();
+  }
+
+  /** Lets a function carry out the model's calls of that name; the function that is returned takes it back. */
+  registerTool(name: string, tool: Tool): () => void {
+    return this.#tools.register(name, tool);
+  }
+
+  /** Lets a gateway in development lose the token or the model's connection: to see what survives that. */
+  provoke(what: "rotation" | "token_expiry"): void {
+    this.#session?.provoke(what);
+  }
+
+  // ---- what is heard
+
+  /** The audio context, with an analyser for each side; made by the first click that needs it. */
+  get sound(): Sound | undefined {
+    return this.#sound;
+  }
+
+  /** Whether answers can be heard now: browsers wait for a click. */
+  get canPlay(): boolean {
+    return this.#sound?.context.state === "running";
+  }
+
+  /** Lets answers be heard, within a click. Returns whether they are. */
+  async startAudio(): Promise<boolean> {
+    const sound = this.#wakeSound();
+    return (await sound?.resume()) ?? false;
+  }
+
+  /** 0 to 1. */
+  setVolume(volume: number): void {
+    this.#options = { ...this.#options, output: { ...this.#output, volume } };
+    this.#sound?.setVolume(volume);
+  }
+
+  /** Rejects where the browser lets nobody choose, or has no such device. */
+  async setOutputDevice(deviceId: string): Promise<void> {
+    await this.#sound?.setOutputDevice(deviceId);
+    this.#options = { ...this.#options, output: { ...this.#output, deviceId } };
+  }
+
+  /** How loud both sides are right now: root mean square, 0 to 1. Ask as often as it is shown. */
+  levels(): { input: number; output: number } {
+    return this.#sound?.levels() ?? { input: 0, output: 0 };
+  }
+
+  // ---- events
+
+  /** Calls `listener` with each event of a type, at once; the function that is returned ends that. */
+  on<T extends CallEventType>(type: T, listener: (event: CallEventOf<T>) => void): () => void {
+    return this.#emitter.on(type, listener);
+  }
+
+  /** Iterates over the events of these types; without any, over all but `wire`. Ends when the call is closed. */
+  events(): AsyncIterableIterator<CallEvent>;
+  events<T extends CallEventType>(...types: T[]): AsyncIterableIterator<CallEventOf<T>>;
+  events(...types: CallEventType[]): AsyncIterableIterator<CallEvent> {
+    return this.#emitter.iterate(types);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<CallEvent> {
+    return this.#emitter.iterate();
+  }
+
+  // ---- the session
+
+  #makeSession(): Session {
+    const { base = false, url, reconnect, maxBacklogMs = BACKLOG_MS, timeoutMs = TIMEOUT_MS, socket = openSocket } = this.#options;
+    const features = ["response_timing", "tools", ...(this.#speaker ? ["playback_mark"] : [])];
+    const playbackBufferMs = this.#options.playbackBufferMs ?? PLAYBACK_BUFFER_MS;
+    const session: Session = new Session(
+      {
+        url: absolute(url),
+        base,
+        hello: { type: "client_hello", features, binaryAudio: true, playbackBufferMs },
+        tokens: this.#tokens,
+        reconnect: reconnect === false ? undefined : { ...DEFAULT_RECONNECT, ...reconnect },
+        maxBacklogMs,
+        timeoutMs,
+        socket,
+      },
+      {
+        connected: (how) => this.#connected(session, how),
+        lost: (attempt, delayMs, reason) => {
+          this.#enter("reconnecting");
+          this.#emit({ type: "reconnecting", attempt, delayMs, reason });
+        },
+        over: (error) => void this.#close(error),
+        message: (message) => this.#take(message),
+        piece: (data, timestamp) => this.#answers.piece(data, timestamp),
+        dropped: (ms) => this.#emit({ type: "audioDropped", ms }),
+        wire: (direction, bytes, binary, message) => {
+          if (!this.#emitter.has("wire")) return;
+          this.#emit({ type: "wire", direction, at: performance.now(), bytes, binary, message });
+        },
+      },
+    );
+    const encoder = encoderFor(this.#options.encoder, base);
+    const failed = (error: CallError): void => this.#emit({ type: "error", code: error.code, message: error.message });
+    this.#uplink = new Uplink(session, encoder, () => this.#language, failed);
+    this.#session = session;
+    return session;
+  }
+
+  #connected(session: Session, how: Connected): void {
+    if (!how.recovered) {
+      this.#answers.end();
+      this.#tools.end();
+      if (how.lossy) this.#uplink?.moved(session.outbox.audioMs);
+    }
+    this.#enter("connected");
+    this.#emit({ type: "connected", sessionId: session.id, userId: session.userId, ...how });
+    this.#watch();
+    this.#showAgent();
+    if (this.#pressed && !how.recovered && session.extended) session.send({ type: "activity_start" });
+  }
+
+  async #close(error: CallError | undefined): Promise<void> {
+    if (this.#state === "closed" || this.#state === "idle") return;
+    const session = this.#session;
+    const microphone = this.#microphone;
+    this.#microphone = undefined;
+    this.#settleRelease();
+    await microphone?.stop();
+    if (session && session.state !== "over") await this.#uplink?.end();
+    await session?.close();
+    if (this.#session !== session || this.#isClosed) return;
+    this.#watching?.();
+    this.#watching = undefined;
+    this.#tools.end();
+    this.#answers.end();
+    if (error === undefined) void this.#speaker?.flush();
+    this.#error = error;
+    this.#uplink = undefined;
+    this.#pressed = this.#talking = this.#thinking = false;
+    if (this.#microphoneState !== "off") this.#enterMicrophone("off");
+    void this.#holdScreen();
+    this.#enter("closed");
+    this.#showAgent();
+    this.#emit({ type: "closed", ...(error ? { error } : {}) });
+    this.#emitter.end();
+  }
+
+  get #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
+  // ---- what comes
+
+  #take(message: ExtendedServerMessage): void {
+    switch (message.type) {
+      case "recognition_result":
+        return this.#recognised(message);
+      case "transcript_update":
+        return this.#updated(message);
+      case "audio_response":
+        return this.#answers.message(message);
+      case "speech_started":
+      case "speech_stopped":
+        return this.#speech(message.type === "speech_started", message.streamMs);
+      case "response_started":
+        return this.#answers.started(message);
+      case "response_timing": {
+        const { responseId, speechEndedAt, transcribedAt, modelAt, audioAt } = message;
+        this.#turns.reached(responseId, "uplink", this.#local(speechEndedAt));
+        this.#turns.reached(responseId, "endpoint", this.#local(transcribedAt));
+        this.#turns.reached(responseId, "model", this.#local(modelAt));
+        this.#turns.reached(responseId, "synthesis", this.#local(audioAt));
+        return;
+      }
+      case "response_done":
+        this.#answers.done(message);
+        return this.#showAgent();
+      case "audio_flush":
+        return this.#answers.flushed(message);
+      case "tool_call":
+        return this.#tools.called(message);
+      case "tool_cancelled":
+        return this.#tools.cancelled(message);
+      case "session_rotating":
+      case "session_rotated": {
+        const { reason, contextRestored, gapMs, lostAudioMs } = message;
+        const { replayedAudioMs = 0, upstream = "primary" } = message.type === "session_rotated" ? message : {};
+        const stage = message.type === "session_rotating" ? "rotating" : "rotated";
+        return this.#emit({ type: "rotation", stage, reason, contextRestored, gapMs, lostAudioMs, replayedAudioMs, upstream });
+      }
+      case "go_away":
+        return this.#emit({ type: "goAway", timeLeftMs: message.timeLeftMs, reason: message.reason });
+      case "usage":
+        return this.#emit({ type: "usage", turn: message.turn, session: message.session });
+      case "error":
+        return this.#refused(message.code, message.message, message.details);
+    }
+  }
+
+  #refused(code: string, message: string, details: any): void {
+    if (code === "AUDIO_UNSUPPORTED") {
+      this.#uplink?.lost();
+      if (this.#microphone) void this.closeMicrophone(); // what it hears cannot be heard there
+    }
+    if (code.startsWith("UPSTREAM_") || code.startsWith("SERVER_")) this.#thinking = false;
+    this.#emit({ type: "error", code, message, details });
+    this.#showAgent();
+  }
+
+  /** An extended session's result is followed by its transcript_update, but where it comes once more with its command. */
+  #recognised(result: RecognitionResultMessage): void {
+    const { transcript: text, command, isFinal, confidence } = result;
+    const last = this.#lastUser;
+    const again = isFinal && command !== undefined && !last.open && text === last.text;
+    if (again) return this.#emit({ type: "command", name: command, transcript: text, utteranceId: last.id });
+    if (this.#session?.extended) {
+      this.#result = result;
+      return;
+    }
+    const id = last.open ? last.id : `u${++this.#typed}`;
+    this.#user(id, text, isFinal, confidence, command);
+    if (isFinal) this.#answers.userFinal();
+  }
+
+  #updated({ role, utteranceId, text, isFinal, timestamp }: TranscriptUpdateMessage): void {
+    if (role === "model") return this.#emit({ type: "transcript", role, utteranceId, text, isFinal });
+    const result = this.#result;
+    this.#result = undefined;
+    if (isFinal) this.#turns.transcribed(this.#local(timestamp), utteranceId);
+    this.#user(utteranceId, text, isFinal, result?.confidence, result?.command);
+  }
+
+  #user(utteranceId: string, text: string, isFinal: boolean, confidence?: number, command?: string): void {
+    this.#lastUser = { id: utteranceId, text, open: !isFinal };
+    const sure = confidence ? { confidence } : {};
+    this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal, ...sure });
+    if (command !== undefined) this.#emit({ type: "command", name: command, transcript: text, utteranceId });
+  }
+
+  #speech(speaking: boolean, streamMs: number): void {
+    if (!speaking && !this.#talking) {
+      this.#endedSpeech("speech", this.#uplink?.capturedAt(streamMs) ?? performance.now());
+    }
+    this.#emit({ type: "speech", speaking, streamMs });
+  }
+
+  #endedSpeech(origin: "speech" | "pushToTalk", at: number): void {
+    this.#turns.ended(origin, at);
+    this.#think();
+  }
+
+  #arrived(responseId: string, timestamp: number): void {
+    this.#thinking = false;
+    this.#turns.reached(responseId, "gateway", this.#local(timestamp));
+    this.#turns.reached(responseId, "network", performance.now());
+    if (!this.#speaker) this.#measured(responseId, performance.now(), "network");
+    this.#showAgent();
+  }
+
+  #measured(responseId: string, at: number, hop: "playback" | "network"): void {
+    const metrics = this.#turns.heard(responseId, at, hop, this.clock.rttMs / 2);
+    if (metrics) this.#emit({ type: "turn", metrics });
+  }
+
+  /** A time of the gateway's clock by performance.now(); undefined where nobody knows. */
+  #local(timestamp: number | undefined): number | undefined {
+    const clock = this.#session?.clock;
+    if (timestamp === undefined || !clock?.known) return undefined;
+    return timestamp - clock.offsetMs - (Date.now() - performance.now());
+  }
+
+  // ---- sound
+
+  get #output(): OutputOptions {
+    return typeof this.#options.output === "object" ? this.#options.output : {};
+  }
+
+  /** Has an audio context that runs, where there can be one; only a click may make it. */
+  #wakeSound(): Sound | undefined {
+    if (typeof AudioContext === "undefined") return undefined;
+    if (this.#sound?.alive) return this.#sound;
+    void this.#sound?.close();
+    const { workletUrl } = this.#options;
+    const { deviceId, volume } = this.#output;
+    const sound = new Sound({
+      ...(workletUrl === undefined ? {} : { workletUrl }),
+      ...(deviceId === undefined ? {} : { outputDeviceId: deviceId }),
+      ...(volume === undefined ? {} : { volume }),
+    });
+    this.#sound = sound;
+    this.#playing = false;
+    if (this.#options.output !== false) {
+      this.#speaker = new Speaker(sound, {
+        started: (responseId, at) => this.#played(responseId, at),
+        progress: (responseId, playedMs) => this.#answers.progress(responseId, playedMs),
+        ended: (responseId, playedMs) => this.#silent(responseId, playedMs),
+      });
+    }
+    sound.context.onstatechange = () => this.#emit({ type: "playbackBlocked", blocked: sound.context.state !== "running" });
+    if (this.#microphone) void this.openMicrophone().catch(() => {}); // which says itself what is in the way
+    return sound;
+  }
+
+  #played(responseId: string, at: number): void {
+    this.#playing = true;
+    this.#measured(responseId, at, "playback");
+    this.#emit({ type: "playback", playing: true, responseId, playedMs: 0 });
+    this.#showAgent();
+  }
+
+  #silent(responseId: string, playedMs: number): void {
+    this.#playing = false;
+    this.#answers.progress(responseId, playedMs);
+    this.#emit({ type: "playback", playing: false, responseId, playedMs });
+    this.#showAgent();
+  }
+
+  #heard(samples: Int16Array, at: number): void {
+    if (!this.#uplink || this.#muted) return;
+    if (this.#options.pushToTalk && !this.#talking) return;
+    this.#uplink.take(samples, at, STREAM_RATE_HZ);
+    const endedAt = at + (1000 * samples.length) / STREAM_RATE_HZ;
+    if (this.#released && endedAt >= this.#released.at) this.#settleRelease();
+  }
+
+  /** Ends what was said by push to talk, now that all of it is here. */
+  #settleRelease(): void {
+    const released = this.#released;
+    if (!released) return;
+    clearTimeout(released.timer);
+    this.#released = undefined;
+    this.#talking = this.#pressed = false;
+    if (!this.#session || this.#session.state === "over") return;
+    this.#endedSpeech("pushToTalk", released.at);
+    if (this.#session.extended) this.#session.send({ type: "activity_end" });
+    else void this.#uplink?.end();
+  }
+
+  async #lostMicrophone(error: MicrophoneError): Promise<void> {
+    await this.closeMicrophone();
+    this.#enterMicrophone("off", error);
+  }
+
+  get #onOrMuted(): MicrophoneState {
+    return this.#muted ? "muted" : "on";
+  }
+
+  #enterMicrophone(state: MicrophoneState, error?: MicrophoneError): void {
+    this.#microphoneState = state;
+    const label = this.#microphone?.label;
+    this.#emit({ type: "microphone", state, ...(label === undefined ? {} : { label }), ...(error ? { error } : {}) });
+    this.#showAgent();
+  }
+
+  // ---- the page
+
+  /** Looks after what a page goes through: it is hidden, it is online again, devices come and go. */
+  #watch(): void {
+    if (this.#watching || typeof document === "undefined") return;
+    const seen = (): void => {
+      if (document.hidden) return;
+      this.#session?.hurry();
+      void this.#holdScreen();
+    };
+    const online = (): void => this.#session?.hurry();
+    const devices = (): void => this.#emit({ type: "devicesChanged" });
+    document.addEventListener("visibilitychange", seen);
+    addEventListener("online", online);
+    navigator.mediaDevices?.addEventListener("devicechange", devices);
+    this.#watching = () => {
+      document.removeEventListener("visibilitychange", seen);
+      removeEventListener("online", online);
+      navigator.mediaDevices?.removeEventListener("devicechange", devices);
+    };
+  }
+
+  async #holdScreen(): Promise<void> {
+    const wanted = this.#options.wakeLock && this.#microphone && typeof document !== "undefined" && !document.hidden;
+    if (!wanted) {
+      void this.#wakeLock?.release();
+      this.#wakeLock = undefined;
+    } else if (!this.#wakeLock || this.#wakeLock.released) {
+      this.#wakeLock = await navigator.wakeLock?.request("screen").catch(() => undefined);
+    }
+  }
+
+  get #language(): string {
+    const tag = this.#options.language ?? globalThis.navigator?.language ?? "en-US";
+    return /^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*/.exec(tag)?.[0] ?? "en-US"; // some browsers say "en-US@posix"
+  }
+
+  // ---- telling
+
+  #think(): void {
+    this.#thinking = true;
+    this.#showAgent();
+  }
+
+  #showAgent(): void {
+    let agent: AgentState = "idle";
+    if (this.#playing || (!this.#speaker && this.#answers.receiving)) agent = "speaking";
+    else if (this.#state !== "connected" && this.#state !== "reconnecting") agent = "idle";
+    else if (this.#thinking) agent = "thinking";
+    else if (this.#microphoneState === "on") agent = "listening";
+    if (agent === this.#agent) return;
+    this.#agent = agent;
+    this.#emit({ type: "agentState", state: agent });
+  }
+
+  #enter(state: CallState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#emit({ type: "state", state });
+  }
+
+  #emit(event: CallEvent): void {
+    this.#emitter.emit(event);
+  }
+}
+
+/**
+ * Connects, and returns the call; within a click or a key press, so that it can be heard.
+ *
+ * Rejects with CallError where there is no connection, with MicrophoneError where there is no microphone.
+ */
+export async function connect(options: CallOptions): Promise<Call> {
+  const call = new Call(options);
+  await call.connect();
+  return call;
+}
+
+function encoderFor(factory: EncoderFactory | undefined, base: boolean): EncoderFactory | undefined {
+  if (base && factory?.format === "audio/ogg;codecs=opus") {
+    throw new CallError("UNSUPPORTED", "A base session takes LINEAR16 or FLAC; leave out the encoder, or `base`.");
+  }
+  return factory;
+}
+
+/** The gateway's address; relative ones are the page's, as http is ws. */
+function absolute(url: string | URL): string {
+  const here = typeof location === "undefined" ? undefined : location.href;
+  try {
+    return new URL(url, here).href.replace(/^http/, "ws").replace(/#.*$/, "");
+  } catch {
+    throw new CallError("CONNECT_FAILED", `${url} is not the address of a gateway; one looks like wss://host/ws.`);
+  }
+}
+
+function silentError(): MicrophoneError {
+  const text = "Nothing comes from the microphone; the device or the system may have switched it off.";
+  return new MicrophoneError("silent", text);
+}

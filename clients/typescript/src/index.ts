@@ -1,0 +1,11 @@
+export { Call, connect } from "./call.js";
+export { Conversation, type Turn } from "./conversation.js";
+export { CallError, MicrophoneError, type LocalErrorCode, type MicrophoneErrorKind } from "./errors.js";
+export { devices } from "./audio/devices.js";
+export type { Sound } from "./audio/sound.js";
+export type { Encoder, EncoderFactory, StreamFormat } from "./encoders/encoder.js";
+export type * from "./events.js";
+export type * from "./messages.js";
+export type { CallOptions, MicrophoneOptions, OutputOptions, TokenReason, TokenSource, Tool } from "./options.js";
+export type { ReconnectPolicy } from "./session/reconnect.js";
+export type { Socket, SocketFactory } from "./socket/socket.js";
