@@ -45,6 +45,8 @@ class FreezingRelay:
         try:
             while data := await reader.read(65_536):
                 await self._flows.wait()
+                if writer.is_closing():
+                    break
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

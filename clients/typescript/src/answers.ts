@@ -73,7 +73,10 @@ export class Answers {
 
   done({ responseId, status }: ResponseDoneMessage): void {
     if (this.#receiving?.id === responseId) this.#receiving = undefined;
-    if (status !== "interrupted") this.#responses.delete(responseId);
+    // What was heard of it is told first, and is known only when the loudspeaker has answered.
+    const flush = this.#flushes.get(responseId);
+    if (flush) return void flush.then(() => this.#host.emit({ type: "response", responseId, status }));
+    this.#responses.delete(responseId);
     this.#host.emit({ type: "response", responseId, status });
   }
 

@@ -535,9 +535,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   #speech(speaking: boolean, streamMs: number): void {
-    if (!speaking && !this.#talking) {
-      this.#endedSpeech("speech", this.#uplink?.capturedAt(streamMs) ?? performance.now());
-    }
+    const endedAt = speaking || this.#talking ? undefined : this.#uplink?.capturedAt(streamMs);
+    if (endedAt !== undefined) this.#endedSpeech("speech", endedAt);
     this.#emit({ type: "speech", speaking, streamMs });
   }
 
