@@ -5,6 +5,7 @@ import { CallError, MicrophoneError } from "./errors.js";
 import type { AgentState, CallEvent, CallEventOf, CallEventType, CallState, MicrophoneState } from "./events.js";
 import { decodeFile } from "./audio/file.js";
 import { Microphone } from "./audio/microphone.js";
+import { microphoneError } from "./audio/microphone_errors.js";
 import { Sound } from "./audio/sound.js";
 import { Speaker } from "./audio/speaker.js";
 import type { ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
@@ -55,6 +56,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #typed = 0;
   #thinking = false;
   #playing = false;
+  #blocked = false;
   #lastUser = { id: "", text: "", open: false };
   #result: RecognitionResultMessage | undefined; // the recognition_result that its transcript_update follows
   #wakeLock: WakeLockSentinel | undefined;
@@ -143,8 +145,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     const session = this.#makeSession();
     try {
       await session.open();
-      await this.#sound?.ready;
       await microphone;
+      await this.#loadSound();
     } catch (error) {
       if (this.#session === session) await this.#close(error instanceof CallError ? error : undefined);
       throw error;
@@ -186,7 +188,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       const opening = Microphone.open(sound, options, {
         audio: (samples, at) => this.#heard(samples, at),
         ended: (error) => void this.#lostMicrophone(error),
-        silent: (silent) => this.#enterMicrophone(this.#onOrMuted, silent ? silentError() : undefined),
+        silent: (silent) => this.#enterMicrophone(this.#onOrMuted, silent ? microphoneError("silent") : undefined),
+        replaced: () => this.#enterMicrophone(this.#onOrMuted),
       });
       await before?.stop();
       const microphone = await opening;
@@ -266,7 +269,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     file: Blob,
     { signal, onProgress }: { signal?: AbortSignal; onProgress?: (sentMs: number, totalMs: number) => void } = {},
   ): Promise<void> {
-    const samples = await decodeFile(file, STREAM_RATE_HZ);
+    const samples = await decodeFile(file);
     const totalMs = (1000 * samples.length) / STREAM_RATE_HZ;
     const size = (STREAM_RATE_HZ * FILE_CHUNK_MS) / 1000;
     const beganAt = performance.now();
@@ -575,6 +578,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #wakeSound(): Sound | undefined {
     if (typeof AudioContext === "undefined") return undefined;
     if (this.#sound?.alive) return this.#sound;
+    this.#speaker?.close();
     void this.#sound?.close();
     const { workletUrl } = this.#options;
     const { deviceId, volume } = this.#output;
@@ -592,9 +596,29 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         ended: (responseId, playedMs) => this.#silent(responseId, playedMs),
       });
     }
-    sound.context.onstatechange = () => this.#emit({ type: "playbackBlocked", blocked: sound.context.state !== "running" });
+    sound.context.onstatechange = () => this.#showBlocked();
     if (this.#microphone) void this.openMicrophone().catch(() => {}); // which says itself what is in the way
     return sound;
+  }
+
+  /** Has the worklet, and says whether it is heard. A call without sound is a call: words can be read. */
+  async #loadSound(): Promise<void> {
+    const sound = this.#sound;
+    if (!sound) return;
+    try {
+      await sound.load();
+      if (this.#sound === sound && !(await sound.resume())) this.#showBlocked();
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      this.#emit({ type: "error", code: error.code, message: error.message });
+    }
+  }
+
+  #showBlocked(): void {
+    const blocked = !this.canPlay;
+    if (blocked === this.#blocked) return;
+    this.#blocked = blocked;
+    this.#emit({ type: "playbackBlocked", blocked });
   }
 
   #played(responseId: string, at: number): void {
@@ -740,9 +764,4 @@ function absolute(url: string | URL): string {
   } catch {
     throw new CallError("CONNECT_FAILED", `${url} is not the address of a gateway; one looks like wss://host/ws.`);
   }
-}
-
-function silentError(): MicrophoneError {
-  const text = "Nothing comes from the microphone; the device or the system may have switched it off.";
-  return new MicrophoneError("silent", text);
 }

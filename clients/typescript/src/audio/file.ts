@@ -1,0 +1,46 @@
+import { CallError } from "../errors.js";
+import { CAPTURE_RATE_HZ } from "./rates.js";
+
+const MOST_S = 600;
+/** Ten minutes of WAV at 48 kHz in stereo, and some more. */
+const MOST_BYTES = 128 * 1024 * 1024;
+
+/**
+ * Decodes an audio file of any format that the browser knows to 16 kHz mono. Raises CallError AUDIO_UNSUPPORTED for what is
+ * none, is empty, or is longer than 10 minutes or 128 MB, and UNSUPPORTED where there is no audio.
+ */
+export async function decodeFile(file: Blob): Promise<Int16Array> {
+  if (typeof OfflineAudioContext === "undefined") {
+    throw new CallError("UNSUPPORTED", "Only browsers decode audio files: send samples with sendAudio().");
+  }
+  if (file.size > MOST_BYTES) throw unsupported("This file is larger than 128 MB: send a shorter one, or cut it.");
+  const audio = await decode(await file.arrayBuffer());
+  if (audio.duration > MOST_S) throw unsupported("This file is longer than 10 minutes: send a shorter one, or cut it.");
+  if (!audio.length) throw unsupported("There is no audio in this file: send another one.");
+  return mixed(audio);
+}
+
+async function decode(bytes: ArrayBuffer): Promise<AudioBuffer> {
+  try {
+    // It decodes to the rate of its context.
+    return await new OfflineAudioContext(1, 1, CAPTURE_RATE_HZ).decodeAudioData(bytes);
+  } catch (cause) {
+    const words = "This browser cannot decode the file as audio: send WAV, MP3, FLAC or Ogg.";
+    throw unsupported(words, cause);
+  }
+}
+
+function mixed(audio: AudioBuffer): Int16Array {
+  const channels = Array.from({ length: audio.numberOfChannels }, (_, channel) => audio.getChannelData(channel));
+  const samples = new Int16Array(audio.length);
+  for (let index = 0; index < samples.length; index++) {
+    let sum = 0;
+    for (const channel of channels) sum += channel[index]!;
+    samples[index] = Math.round(Math.max(-1, Math.min(sum / channels.length, 1)) * 32767);
+  }
+  return samples;
+}
+
+function unsupported(words: string, cause?: unknown): CallError {
+  return new CallError("AUDIO_UNSUPPORTED", words, { cause });
+}
