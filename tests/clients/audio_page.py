@@ -120,11 +120,18 @@ class OpenPage(Protocol):
     """Open the page in a browser context of its own.
 
     `microphone` is a WAV file that the fake microphone plays once; it takes a browser of its own. Without
-    `granted` nobody allows the microphone. `context` goes to Playwright's `new_context`.
+    `granted` nobody allows the microphone. A complaint with `tolerated` in it is none. `context` goes to Playwright's
+    `new_context`.
     """
 
     def __call__(
-        self, *, microphone: Path | None = None, flags: tuple[str, ...] = GRANTED, url: str = "", **context: Any
+        self,
+        *,
+        microphone: Path | None = None,
+        flags: tuple[str, ...] = GRANTED,
+        url: str = "",
+        tolerated: str = "",
+        **context: Any,
     ) -> Awaitable[Page]: ...
 
 
@@ -159,16 +166,21 @@ async def open_page(
             microphone: Path | None = None,
             flags: tuple[str, ...] = GRANTED,
             url: str = "",
+            tolerated: str = "",
             **context: Any,
         ) -> Page:
+            def complain(text: str) -> None:
+                if not (tolerated and tolerated in text):
+                    complaints.append(text)
+
             if microphone:
                 flags = (*flags, f"--use-file-for-fake-audio-capture={microphone}%noloop")
             browser = await launch(flags)
             window = await browser.new_context(**context)
             stack.push_async_callback(browser.close if microphone else window.close)
             page = await window.new_page()
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: complain(str(error)))
+            page.on("console", lambda m: complain(m.text) if m.type in ("error", "warning") else None)
             await page.goto(url or site)
             return page
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.typescript import build, node
+from clients.audio_dist import built
 
 pytestmark = pytest.mark.node
 
@@ -16,8 +16,8 @@ FILES = sorted((Path(__file__).parent / "unit").glob("*.test.mjs"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".test.mjs"))
 def test_in_node(path: Path) -> None:
-    build()
+    built()
     result = subprocess.run(
-        [node(), "--test", str(path)], capture_output=True, text=True, timeout=120, check=False
+        ["node", "--test", str(path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -5,44 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import shutil
-import subprocess
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-CLIENTS: Final = Path(__file__).parent.parent.parent / "clients"
-PACKAGE: Final = CLIENTS / "typescript"
+from clients.audio_dist import built
+
 _DRIVER: Final = Path(__file__).parent / "driver.mjs"
 _LIMIT: Final = 16 * 1024 * 1024
 """Of a line, in bytes: an event may carry audio."""
-
-
-def node() -> str:
-    """Return where Node is: on PATH, or in the environment of these tests."""
-    beside = Path(sys.executable).parent / "node"
-    found = shutil.which("node") or (str(beside) if beside.exists() else None)
-    if not found:
-        raise FileNotFoundError("The TypeScript client is tested in Node: install it, or run make test.")
-    return found
-
-
-def build() -> Path:
-    """Build the package if a source of it is newer, and return its folder of modules."""
-    dist = PACKAGE / "dist"
-    sources = [path for path in (PACKAGE / "src").rglob("*") if path.is_file()]
-    newest = max(path.stat().st_mtime for path in [*sources, PACKAGE / "build.mjs", PACKAGE / "package.json"])
-    if not (dist / "worklet.js").exists() or (dist / "worklet.js").stat().st_mtime < newest:
-        if not (CLIENTS / "node_modules").exists():
-            raise FileNotFoundError("What the clients need is not installed: run npm ci --prefix clients.")
-        built = subprocess.run(
-            [node(), "build.mjs"], cwd=PACKAGE, capture_output=True, text=True, check=False
-        )
-        assert built.returncode == 0, built.stdout + built.stderr
-    return dist
 
 
 class Closed(Exception):  # noqa: N818 (reads as what happened)
@@ -129,9 +102,9 @@ class TypeScriptCall:
 @asynccontextmanager
 async def typescript_call(url: str, token: str = "", **options: Any) -> AsyncIterator[TypeScriptCall]:
     """Make a call in a Node of its own; `tokens` are given one after the other in place of `token`."""
-    entry = build() / "index.js"
+    entry = built() / "index.js"
     settings = {"url": url, "token": token, **options}
-    command = (node(), str(_DRIVER), entry.as_uri(), json.dumps(settings))
+    command = ("node", str(_DRIVER), entry.as_uri(), json.dumps(settings))
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_LIMIT)
     call = TypeScriptCall(process)
     reading = asyncio.create_task(call.read())

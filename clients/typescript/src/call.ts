@@ -12,9 +12,9 @@ import type { ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessag
 import type { CallOptions, MicrophoneOptions, OutputOptions, Tool } from "./options.js";
 import { DEFAULT_RECONNECT } from "./session/reconnect.js";
 import { Session, type Connected } from "./session/session.js";
+import { openSocket } from "./socket/open.js";
 import { Tokens } from "./session/tokens.js";
 import { TurnTimer } from "./session/turns.js";
-import { openSocket } from "#websocket";
 import { Tools } from "./tools.js";
 import { Uplink } from "./uplink.js";
 
@@ -538,7 +538,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   #speech(speaking: boolean, streamMs: number): void {
-    const endedAt = speaking || this.#talking ? undefined : this.#uplink?.capturedAt(streamMs);
+    const told = !speaking && !this.#options.pushToTalk; // else the button tells
+    const endedAt = told ? this.#uplink?.capturedAt(streamMs) : undefined;
     if (endedAt !== undefined) this.#endedSpeech("speech", endedAt);
     this.#emit({ type: "speech", speaking, streamMs });
   }

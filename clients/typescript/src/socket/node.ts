@@ -8,12 +8,6 @@ import type { Socket } from "./socket.js";
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const CLOSE_MS = 2000; // how long the other side may take to close
 
-/** Opens the runtime's own WebSocket; Node 20 has none, so there it is one of node:http. */
-export function openSocket(url: string, protocols: string[]): Socket {
-  if (typeof WebSocket !== "undefined") return new WebSocket(url, protocols);
-  return new NodeSocket(url, protocols);
-}
-
 /** A WebSocket client (RFC 6455) without extensions. */
 export class NodeSocket implements Socket {
   protocol = "";
