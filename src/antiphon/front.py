@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from antiphon import plain
+from antiphon import page, plain
 from antiphon.admission import RETRY_AFTER_MS
 from antiphon.bridge import Bridge, Connection
 from antiphon.errors import ErrorCode, GatewayError
@@ -55,7 +55,8 @@ class Front:
     """Answers plain requests, and runs a bridge for each WebSocket.
 
     `ready` says whether the upstream can take a conversation; `/readyz` is 503 while it says no, and
-    while the front drains. `max_connections` bounds the WebSockets, unauthenticated ones included.
+    while the front drains. `max_connections` bounds the WebSockets, unauthenticated ones included. The page
+    is the one that was built into the package.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Front:
         self._drain_by = 0.0
         self._make_bridge = make_bridge
         self._ready = ready
+        self._page = page.load(page.FOLDER)
         self._about = msgspec.json.encode(about)
         self._origins = origins
         self._max_connections = max_connections
@@ -134,10 +136,16 @@ class Front:
 
     # ---- for the clients
 
-    def answer(self, method: str, path: str) -> Answer:
-        """Return the answer to a plain request."""
+    def answer(self, method: str, path: str, accept_encoding: str | None) -> Answer:
+        """Return the answer to a plain request; `accept_encoding` is what the client says that it takes."""
         return plain.answer(
-            method, path, about=self._about, stopping=self.draining, ready=path == "/readyz" and self._ready()
+            method,
+            path,
+            accept_encoding,
+            page=self._page,
+            about=self._about,
+            stopping=self.draining,
+            ready=path == "/readyz" and self._ready(),
         )
 
     def refusal(self, origin: str | None, host: str | None, *, forwarded: bool) -> Answer | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
-from importlib.resources import files
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -13,16 +13,17 @@ from msgspec import Struct
 
 from antiphon import __version__
 from antiphon.errors import DISPOSITIONS, ErrorCode
+from antiphon.page import NOT_KEPT, File, Page, takes_gzip
 
 SOCKET_PATH: Final = "/ws"
 
 _NOT_FOUND: Final = b"Not found: the page is /, the WebSocket /ws.\n"
+_NO_PAGE: Final = (
+    b"The console is not built, so there is no page here; `make setup` in a checkout builds it. "
+    b"The WebSocket is /ws.\n"
+)
 
-_PAGE: Final = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-}
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; media-src 'self' blob:; worker-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -43,11 +44,12 @@ class About(Struct, frozen=True):
 
 
 class Answer(NamedTuple):
-    """Status, content type and body of a response."""
+    """Status, content type and body of a response, and headers that only this one has."""
 
     status: HTTPStatus
     content_type: str
     body: bytes
+    own_headers: Mapping[str, str] = _NOTHING
 
     @property
     def headers(self) -> dict[str, str]:
@@ -56,19 +58,25 @@ class Answer(NamedTuple):
             **_SECURITY_HEADERS,
             "Content-Type": self.content_type,
             "Content-Length": str(len(self.body)),
-            "Cache-Control": "no-cache",
+            "Cache-Control": NOT_KEPT,
+            **self.own_headers,
         }
 
 
-def answer(method: str, path: str, *, about: bytes, stopping: bool, ready: bool) -> Answer:
+def answer(
+    method: str,
+    path: str,
+    accept_encoding: str | None,
+    *,
+    page: Page,
+    about: bytes,
+    stopping: bool,
+    ready: bool,
+) -> Answer:
     """Return the answer to a plain request; `about` is the JSON of `About`."""
     if method not in ("GET", "HEAD"):
         return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Only GET is served here.\n")
     match path:
-        case "/" | "/app.js" | "/style.css":
-            name, content_type = _PAGE[path]
-            body = files("antiphon.console").joinpath(name).read_bytes()
-            return Answer(HTTPStatus.OK, content_type, body)
         case "/about":
             return Answer(HTTPStatus.OK, "application/json", about)
         case "/healthz":
@@ -79,10 +87,24 @@ def answer(method: str, path: str, *, about: bytes, stopping: bool, ready: bool)
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"the upstream is not ready\n")
         case "/readyz":
             return Answer(HTTPStatus.OK, "text/plain", b"ready\n")
+        case _ if file := page.get(path):
+            return _part(file, accept_encoding)
+        case "/":
+            return Answer(HTTPStatus.NOT_FOUND, "text/plain", _NO_PAGE)
         case _:
-            return Answer(
-                HTTPStatus.NOT_FOUND, "text/plain", b"Not found: the page is /, the WebSocket /ws.\n"
-            )
+            return Answer(HTTPStatus.NOT_FOUND, "text/plain", _NOT_FOUND)
+
+
+def _part(file: File, accept_encoding: str | None) -> Answer:
+    """Return a file of the page, in few bytes to who takes it so."""
+    headers = {"Cache-Control": file.cache_control}
+    body = file.body
+    if file.gzipped is not None:
+        headers["Vary"] = "Accept-Encoding"
+        if takes_gzip(accept_encoding):
+            headers["Content-Encoding"] = "gzip"
+            body = file.gzipped
+    return Answer(HTTPStatus.OK, file.content_type, body, headers)
 
 
 def refusal(status: HTTPStatus, code: ErrorCode) -> Answer:

@@ -322,7 +322,8 @@ class _Client(asyncio.Protocol):
         path = request.path.partition("?")[0]
         headers = request.headers
         if path != SOCKET_PATH:
-            self._respond(self._server.answer(request.method, path), with_body=request.method != "HEAD")
+            answer = self._server.answer(request.method, path, _field(headers, "Accept-Encoding"))
+            self._respond(answer, with_body=request.method != "HEAD")
             return
         forwarded = is_forwarded({name.lower() for name in headers})
         refusal = self._server.refusal(

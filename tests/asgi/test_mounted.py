@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
+import built_page
 from antiphon import __version__
 from antiphon.messages import MAX_MESSAGE_BYTES
 from asgi.mounting import Place, by_fastapi, by_starlette, served
@@ -128,13 +129,17 @@ async def test_the_subprotocol_is_chosen_where_it_is_offered(build: Build) -> No
 
 
 @WAYS
-async def test_plain_requests(build: Build) -> None:
+async def test_plain_requests(build: Build, console: Path) -> None:
     async with served(build) as place:
-        page = files("antiphon.console")
-        for path, name in (("/", "index.html"), ("/app.js", "app.js"), ("/style.css", "style.css")):
+        for path, part in built_page.PARTS.items():
             answer = await place.get(place.root + path)
-            assert (answer.status_code, answer.content) == (200, page.joinpath(name).read_bytes())
+            assert (answer.status_code, answer.content) == (200, part.body)
+            assert answer.headers["content-type"] == part.content_type
+            assert answer.headers.get("content-encoding") == ("gzip" if part.gzipped else None)
             assert "default-src 'none'" in answer.headers["content-security-policy"]
+            head = await place.get(place.root + path, "HEAD")
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == answer.headers["content-length"]
         assert (await place.get(f"{place.root}/healthz")).text == "ok\n"
         about = (await place.get(f"{place.root}/about")).json()
         assert (about["name"], about["version"]) == ("antiphon", __version__)
@@ -144,9 +149,6 @@ async def test_plain_requests(build: Build) -> None:
         assert (await place.get(f"{place.root}/nothing")).status_code == 404
         assert (await place.get(f"{place.root}/ws")).status_code == 426
         assert (await place.get(f"{place.root}/", "POST")).status_code == 405
-        head = await place.get(f"{place.root}/", "HEAD")
-        assert (head.status_code, head.content) == (200, b"")
-        assert int(head.headers["content-length"]) == len(page.joinpath("index.html").read_bytes())
         if build is by_fastapi:
             assert (await place.get("/own")).json() == "mine"
 

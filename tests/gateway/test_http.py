@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 
-from antiphon import __version__
+import built_page
+from antiphon import __version__, page
 from gateway.raw_socket import UPGRADE, RawSocket, raw_socket, request
 from gateway.running import Gateway, running_gateway
 from gateway.talker import talking
@@ -172,21 +174,57 @@ async def test_the_timeout_of_the_handshake_ends_with_it(
 # ---- plain requests
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "content_type"),
-    [
-        ("/", "index.html", "text/html; charset=utf-8"),
-        ("/?x=1", "index.html", "text/html; charset=utf-8"),
-        ("/app.js", "app.js", "text/javascript; charset=utf-8"),
-        ("/style.css", "style.css", "text/css; charset=utf-8"),
-    ],
-)
-async def test_the_page(gateway: Gateway, path: str, name: str, content_type: str) -> None:
-    status, headers, body = await get(gateway, path)
-    assert (status, headers["content-type"]) == (200, content_type)
-    assert body == files("antiphon.console").joinpath(name).read_bytes()
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff"
+async def test_the_page(console: Path) -> None:
+    async with running_gateway() as gateway:
+        for path, part in built_page.PARTS.items():
+            for asked in (path, f"{path}?x=1"):
+                status, headers, body = await get(gateway, asked)
+                assert (status, headers["content-type"], body) == (200, part.content_type, part.body)
+                assert "content-encoding" not in headers
+                assert headers["cache-control"] == (page.FOR_EVER if part.kept else "no-cache")
+                assert headers.get("vary") == ("Accept-Encoding" if part.gzipped else None)
+                assert "default-src 'none'" in headers["content-security-policy"]
+                assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_page_comes_compressed_to_who_takes_it(console: Path) -> None:
+    async with running_gateway() as gateway:
+        for path, part in built_page.PARTS.items():
+            async with raw_socket(gateway.port) as raw:
+                status, headers, body = await raw.request(path, {"Accept-Encoding": "br, gzip"})
+            assert (status, headers["content-length"]) == (200, str(len(body)))
+            assert headers.get("content-encoding") == ("gzip" if part.gzipped else None)
+            assert (gzip.decompress(body) if part.gzipped else body) == part.body
+            assert headers.get("vary") == ("Accept-Encoding" if part.gzipped else None)
+
+
+async def test_only_the_page_is_served_of_its_folder(console: Path) -> None:
+    (console.parent / "secret.js").write_text("x")
+    others = [*(f"/{name}" for name in built_page.NO_PARTS), "/index.html", "/assets", "/assets/"]
+    outside = [
+        "/../secret.js",
+        "/assets/../../secret.js",
+        "/%2e%2e/secret.js",
+        "//secret.js",
+        str(console / "index.html"),
+    ]
+    async with running_gateway() as gateway:
+        for path in (*others, *outside):
+            assert (await get(gateway, path))[0] == 404, path
+
+
+async def test_a_gateway_without_its_page_says_how_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "FOLDER", tmp_path)
+    async with running_gateway() as gateway:
+        status, headers, body = await get(gateway, "/")
+        assert (status, headers["content-type"]) == (404, "text/plain")
+        assert b"not built" in body
+        assert b"make setup" in body
+        assert (await get(gateway, "/healthz"))[0] == 200
+        async with talking(gateway) as talker:
+            await talker.answered()
 
 
 async def test_about_tells_the_upstream_and_the_version(gateway: Gateway) -> None:
@@ -195,16 +233,21 @@ async def test_about_tells_the_upstream_and_the_version(gateway: Gateway) -> Non
     assert response.json == {"upstream": "a fake", "name": "antiphon", "version": __version__}
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//", "/ws/", "/../conftest.py", "/app.js/"])
+@pytest.mark.parametrize("path", ["/nothing", "//", "/ws/", "/../conftest.py", "/about/"])
 async def test_what_is_not_there(gateway: Gateway, path: str) -> None:
     assert (await get(gateway, path))[0] == 404
 
 
-async def test_head_has_the_length_and_no_body(gateway: Gateway) -> None:
-    _, headers, body = await get(gateway, "/")
-    status, head_headers, nothing = await get(gateway, "/", "HEAD")
-    assert (status, head_headers, nothing) == (200, headers, b"")
-    assert int(headers["content-length"]) == len(body)
+@pytest.mark.parametrize("accepted", ["", "gzip"])
+async def test_head_has_the_length_and_no_body(console: Path, accepted: str) -> None:
+    async with running_gateway() as gateway:
+        for path in ("/", "/assets/index-D1gest.js", "/about", "/nothing"):
+            async with raw_socket(gateway.port) as raw:
+                found, headers, body = await raw.request(path, {"Accept-Encoding": accepted})
+            async with raw_socket(gateway.port) as raw:
+                status, head_headers, nothing = await raw.request(path, {"Accept-Encoding": accepted}, "HEAD")
+            assert (status, head_headers, nothing) == (found, headers, b"")
+            assert int(headers["content-length"]) == len(body)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from antiphon.asgi.protocol import Receive, Scope, Send, route
+from antiphon.asgi.protocol import Receive, Scope, Send, field, route
 from antiphon.asgi.websocket import WebSocket
 from antiphon.front import Front
 from antiphon.plain import SOCKET_PATH, Answer
@@ -30,7 +30,7 @@ async def _plain(front: Front, scope: Scope, send: Send) -> None:
     if path == SOCKET_PATH and method == "GET":
         found, also = _NO_WEBSOCKET, [(b"upgrade", b"websocket")]
     else:
-        found, also = front.answer(method, path), []
+        found, also = front.answer(method, path, field(scope, b"accept-encoding")), []
     headers = [(name.lower().encode(), value.encode()) for name, value in found.headers.items()]
     await send({"type": "http.response.start", "status": found.status.value, "headers": headers + also})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else found.body})

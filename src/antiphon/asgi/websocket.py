@@ -70,7 +70,7 @@ class WebSocket:
     def _refusal(self) -> Answer | None:
         path = route(self._scope)
         if path != SOCKET_PATH:
-            return self._front.answer("GET", path)
+            return self._front.answer("GET", path, None)
         names = {name.decode("latin-1").lower() for name, _ in self._scope["headers"]}
         return self._front.refusal(
             field(self._scope, b"origin"), field(self._scope, b"host"), forwarded=is_forwarded(names)
