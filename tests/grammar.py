@@ -58,6 +58,10 @@ class Grammar:
                 assert message["responseId"] not in self._responses
                 self._responses.add(message["responseId"])
                 self._response, self._stage, self._revision = message["responseId"], "body", 0
+            case "response_timing":
+                assert self.messages[-2]["type"] == "response_started", recent
+                assert message["responseId"] == self._response
+                assert message["modelAt"] <= message["audioAt"] <= message["timestamp"]
             case "audio_response" | "binary":
                 assert self._stage == "body", recent
             case "audio_flush":

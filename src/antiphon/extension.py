@@ -24,6 +24,7 @@ FEATURES: Final = (
     "ping",
     "playback_mark",
     "push_to_talk",
+    "response_timing",
     "resume",
     "tools",
     "transcript",
@@ -297,6 +298,21 @@ class ResponseStarted(ServerExtension, tag="response_started", frozen=True, kw_o
     language: str
 
 
+class ResponseTiming(ServerExtension, tag="response_timing", frozen=True, kw_only=True):
+    """When what belongs to a response came to the gateway, in milliseconds since the Unix epoch by its clock.
+
+    Follows the response_started, for a client whose client_hello has the feature. `speechEndedAt`: all that
+    the user said, or typed; `transcribedAt`: its transcript, from the model; both are missing where they are
+    not known. `modelAt`: the first of the response, from the model; `audioAt`: its first sound.
+    """
+
+    response_id: str
+    speech_ended_at: int | UnsetType = UNSET
+    transcribed_at: int | UnsetType = UNSET
+    model_at: int
+    audio_at: int
+
+
 class ResponseDone(ServerExtension, tag="response_done", frozen=True, kw_only=True):
     """A response is over: heard to its end, cut short, or lost with the model."""
 
@@ -370,6 +386,7 @@ Extension = (
     | SpeechStarted
     | SpeechStopped
     | ResponseStarted
+    | ResponseTiming
     | ResponseDone
     | AudioFlush
     | TranscriptUpdate

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from typing import Any
 
 import av
@@ -136,6 +137,22 @@ class TestTurns:
         ]
         assert messages[-2]["status"] == "completed"
         assert sound(messages) == ANSWER
+
+    async def test_who_asks_is_told_where_the_time_went(self) -> None:
+        async with running_gateway() as gateway, extended(gateway) as talker, extended(gateway) as other:
+            assert "response_timing" in talker.info["features"]
+            await talker.hello(features=["response_timing"])
+            began_s = time.time()
+            await talker.speak(bytes(6400))
+            messages = await talker.until("usage")
+            (told,) = [m for m in messages if m["type"] == "response_timing"]
+            order = ("speechEndedAt", "transcribedAt", "modelAt", "audioAt", "timestamp")
+            times = [told[name] for name in order]
+            assert times == sorted(times)
+            assert all(isinstance(at, int) for at in times)
+            assert began_s - 1 < times[0] / 1000 <= times[-1] / 1000 < time.time() + 1
+            await other.speak(bytes(6400))
+            assert "response_timing" not in [m["type"] for m in await other.until("usage")]
 
     async def test_places_are_counted_in_each_stream_anew(self) -> None:
         async with running_gateway() as gateway, extended(gateway) as talker:

@@ -87,6 +87,8 @@ export function receive(message: antiphon.ExtendedServerMessage): string | numbe
       return message.streamMs;
     case "response_started":
       return message.format + message.language;
+    case "response_timing":
+      return message.audioAt - message.modelAt + (message.speechEndedAt ?? message.transcribedAt ?? 0);
     case "response_done":
       return message.status satisfies "completed" | "interrupted" | "failed";
     case "audio_flush":

@@ -428,7 +428,8 @@ class Scene:
         self.receive(extension.ClientHello(output_formats=wanted, playback_buffer_ms=5000))
 
     def hello_marks(self) -> None:
-        self.receive(extension.ClientHello(features=("playback_mark",), output_formats=(), binary_audio=True))
+        features = ("playback_mark", "response_timing")
+        self.receive(extension.ClientHello(features=features, output_formats=(), binary_audio=True))
 
     def pong(self) -> None:
         """Answer the pings."""

@@ -64,7 +64,12 @@ ANY = Draft202012Validator(schema.json_schema())
 # ---- generated files
 
 
-@pytest.mark.parametrize(("form", "path"), REFERENCE.items(), ids=REFERENCE)
+TYPES_OF_THE_CLIENT = ("typescript", ROOT / "clients/typescript/src/messages.ts")
+
+
+@pytest.mark.parametrize(
+    ("form", "path"), [*REFERENCE.items(), TYPES_OF_THE_CLIENT], ids=[*REFERENCE, "client"]
+)
 def test_the_reference_is_up_to_date(form: str, path: Path) -> None:
     shown = path.relative_to(ROOT)
     assert path.read_text("utf-8") == schema.render(form), f"run: antiphon schema --format {form} > {shown}"

@@ -215,7 +215,7 @@ class TestUtterance:
 
     def test_a_command_refers_to_what_was_typed(self) -> None:
         side = UserSide(Timeline())
-        side.typed("go on please")
+        side.typed("go on please", NOW)
         (result,) = side.finish(NOW, "next")
         assert isinstance(result, RecognitionResult)
         assert (result.transcript, result.confidence) == ("go on please", 0.0)

@@ -94,6 +94,13 @@ SERVER_GOOD: dict[str, dict[str, Any]] = {
     "speech_started": {"streamMs": 20.5},
     "speech_stopped": {"streamMs": 1500.0},
     "response_started": {"responseId": "r1", "format": "audio/flac", "language": "fr"},
+    "response_timing": {
+        "responseId": "r1",
+        "speechEndedAt": 1_790_000_000_000,
+        "transcribedAt": 1_790_000_000_250,
+        "modelAt": 1_790_000_000_400,
+        "audioAt": 1_790_000_000_450,
+    },
     "response_done": {"responseId": "r1", "status": "interrupted"},
     "audio_flush": {"responseId": "r1", "reason": "client"},
     "transcript_update": {

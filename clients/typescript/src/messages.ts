@@ -50,6 +50,7 @@ export type ExtendedServerMessage =
   | SpeechStartedMessage
   | SpeechStoppedMessage
   | ResponseStartedMessage
+  | ResponseTimingMessage
   | ResponseDoneMessage
   | AudioFlushMessage
   | ResponseTimingMessage
@@ -358,6 +359,17 @@ export interface ResponseStartedMessage {
   responseId: string;
   format: string;
   language: string;
+}
+
+/** When what belongs to a response came to the gateway, in milliseconds since the Unix epoch by its clock. Follows the response_started, for a client whose client_hello has the feature. `speechEndedAt`: all that the user said, or typed; `transcribedAt`: its transcript, from the model; both are missing where they are not known. `modelAt`: the first of the response, from the model; `audioAt`: its first sound. */
+export interface ResponseTimingMessage {
+  type: "response_timing";
+  timestamp: number;
+  responseId: string;
+  speechEndedAt?: number;
+  transcribedAt?: number;
+  modelAt: number;
+  audioAt: number;
 }
 
 /** A response is over: heard to its end, cut short, or lost with the model. */

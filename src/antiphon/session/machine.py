@@ -67,6 +67,7 @@ from antiphon.session.piece import Piece
 from antiphon.session.presence import Presence
 from antiphon.session.renewal import Upkeep
 from antiphon.session.states import LEGAL, NOT_ACTIVE, NOT_COUNTED, State, out_of_place
+from antiphon.session.timing import UserTurn
 from antiphon.session.uplink import Uplink
 from antiphon.session.user_side import Timeline, UserSide
 from antiphon.tools.call import Tool
@@ -125,6 +126,7 @@ class Session:
         "_uplink": Uplink,
         "_link": Link,
         "_timeline": Timeline,
+        "_turn": UserTurn,
         "_meter": Meter,
         "_microphone": Microphone,
         "_user": UserSide,
@@ -163,8 +165,9 @@ class Session:
         self._timeline = Timeline()
         self._meter = Meter()
         self._microphone = Microphone(self._timeline)
-        self._user = UserSide(self._timeline, tells_updates=extended)
-        self._model = ModelSide(can_flush=extended)
+        self._turn = UserTurn()
+        self._user = UserSide(self._timeline, self._turn, tells_updates=extended)
+        self._model = ModelSide(self._turn, can_flush=extended)
         self._commands = frozenset(function.name for function in setup.functions)
         self._calls = Calls(self._commands, tools or {}, calls_client=extended)
         self._usage_due = self._parting = False
@@ -662,10 +665,14 @@ class Session:
             case live.Called():
                 return self._called(event, now)
             case live.Interrupted():
-                return self._act(self._model.interrupted(now) + self._user.finish(now), now)
+                told = self._model.interrupted(now) + self._user.finish(now)
+                self._turn_over()
+                return self._act(told, now)
             case live.TurnEnded():
                 self._usage_due = True
-                return self._act(self._user.finish(now) + self._model.ended(now), now)
+                told = self._user.finish(now) + self._model.ended(now)
+                self._turn_over()
+                return self._act(told, now)
             case live.Generated():
                 told = self._begin_turn(now)
                 self._model.generated()
@@ -688,12 +695,18 @@ class Session:
         self._link.answered()
         return self._model.begin_turn(now) + self._user.finish(now)
 
+    def _turn_over(self) -> None:
+        """Note that the model's turn has ended; one that waits for the results of calls is gone on with."""
+        if not self._calls.pending:
+            self._user.answered()
+
     # ---- negotiation
 
     def _hello(self, message: extension.ClientHello) -> list[Effect]:
         self._wishes = wishes = negotiation.heard(message, self._wishes, self._limits)
         self._model.format = wishes.encoding
         self._model.marks |= wishes.marks
+        self._model.tells_timing = wishes.timing
         self._calls.client_carries_out = wishes.tools
         self._model.set_lead(wishes.lead_s)
         return []
@@ -766,6 +779,7 @@ class Session:
         config = message.config
         self._microphone.start(config.format, int(config.sample_rate))
         self._presence.begin_stream()
+        self._turn.stream_begun()
         self._language = config.language
         # Whether an extended client pushes to talk shows only with what it sends next.
         return [] if self.extended else self._open(now)
@@ -783,6 +797,8 @@ class Session:
             self._timeline.skip(skipped_ms)
         audio_ms = self._timeline.position_ms - before_ms
         self._presence.chunk(sequence, audio_ms)
+        if self._wishes.timing:
+            self._timeline.came(before_ms, now)
         if self._pace.add(audio_ms / 1000, now):
             heard.append(GatewayError(ErrorCode.AUDIO_TOO_FAST))
         self.paced = now < self._pace.resume_at
@@ -798,6 +814,8 @@ class Session:
 
     def _end(self, now: float) -> list[Effect]:
         effects = self._open(now) if self._microphone.open else []
+        if self._microphone.open:
+            self._turn.stream_ended(now)
         effects += self._listen(self._microphone.end(), now)
         return effects + self._act(self._acks(now, at_once=True), now)
 
@@ -809,7 +827,7 @@ class Session:
 
     def _command(self, message: Command, now: float) -> list[Effect]:
         context = None if message.context is UNSET else message.context
-        self._user.typed(message.command)
+        self._user.typed(message.command, now)
         self._model.supersede()
         self._link.typed(message.command)
         return self._act([live.Text(message.command, context)], now) + self._open(now)

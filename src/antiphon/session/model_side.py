@@ -14,6 +14,8 @@ import re
 from collections import deque
 from typing import Any, ClassVar, Final
 
+from msgspec import UNSET, UnsetType
+
 from antiphon.errors import ErrorCode, GatewayError
 from antiphon.extension import (
     AudioFlush,
@@ -21,6 +23,7 @@ from antiphon.extension import (
     ResponseDone,
     ResponseStarted,
     ResponseStatus,
+    ResponseTiming,
     ServerMessage,
     TranscriptUpdate,
 )
@@ -28,6 +31,7 @@ from antiphon.messages import AudioResponse, milliseconds
 from antiphon.session.answer import Answer
 from antiphon.session.piece import Piece
 from antiphon.session.response import Response
+from antiphon.session.timing import UserTurn
 
 MARK_WAIT_S: Final = 0.5
 """How long a client that sends playback marks may take to say what was heard before an interruption."""
@@ -49,6 +53,7 @@ class ModelSide:
     KEPT: ClassVar[dict[str, Any]] = {
         "turn_open": bool,
         "marks": bool,
+        "tells_timing": bool,
         "format": str | None,
         "answer": Answer,
         "_count": int,
@@ -62,13 +67,16 @@ class ModelSide:
         "_cut_at": float,
     }
 
-    def __init__(self, *, can_flush: bool) -> None:
+    def __init__(self, turn: UserTurn | None = None, *, can_flush: bool) -> None:
         self.turn_open = False
         """Whether the model has begun a turn that it has not ended."""
         self.marks = False
         """Whether this client sends playback marks."""
+        self.tells_timing = False
+        """Whether this client wants to know when what of a response came."""
         self.format: str | None = None
         """What responses are encoded to from now on; None for PCM."""
+        self._turn = turn or UserTurn()
         self._can_flush = can_flush
         self.answer = Answer()
         self._count = 0
@@ -130,7 +138,7 @@ class ModelSide:
         """Take a piece of what is said, in text."""
         messages = self.begin_turn(now)
         if not self._mutes(now):
-            self._make(language)
+            self._make(language, now)
             self.answer.add_text(text)
         return messages
 
@@ -138,7 +146,9 @@ class ModelSide:
         """Take a piece of what is said, in sound."""
         messages = self.begin_turn(now)
         if not self._mutes(now):
-            self._make(language, sound=True)
+            made = self._make(language, now, sound=True)
+            if made.sounded_at is None and pcm:
+                made.sounded_at = now
             self.answer.add_audio(pcm, rate_hz)
             messages += self._release(now)
         return messages
@@ -264,15 +274,25 @@ class ModelSide:
         self._muted_at = now
         return True
 
-    def _make(self, language: str, *, sound: bool = False) -> None:
+    def _make(self, language: str, now: float, *, sound: bool = False) -> Response:
         if sound and self._making and self._making.sealed:
             self._making.ended = True
             self._making = None
         if self._making is None:
             self._count += 1
-            self._making = Response(self._count, self.format, language)
+            turn = self._turn
+            self._making = Response(
+                self._count,
+                self.format,
+                language,
+                turn_ended_at=turn.ended_at,
+                transcribed_at=turn.transcribed_at,
+                begun_at=now,
+            )
+            turn.answer()
             self._open.append(self._making)
             self.answer.begin(self._count, self.format)
+        return self._making
 
     def _release(self, now: float) -> list[ServerMessage]:
         """Let go out what may, and complete what has been played."""
@@ -300,6 +320,8 @@ class ModelSide:
                     language=response.language,
                 )
             )
+            if self.tells_timing and response.sounded_at is not None:
+                messages.append(_timing(response, response.sounded_at, now))
         if text := piece.text[: MAX_TRANSCRIPT - len(response.text)]:
             response.segments.append((response.sent_s, len(response.text)))
             response.text += text
@@ -375,3 +397,18 @@ class ModelSide:
             text=text,
             is_final=is_final,
         )
+
+
+def _timing(response: Response, sounded_at: float, now: float) -> ResponseTiming:
+    return ResponseTiming(
+        timestamp=milliseconds(now),
+        response_id=response.id,
+        speech_ended_at=_known(response.turn_ended_at),
+        transcribed_at=_known(response.transcribed_at),
+        model_at=milliseconds(response.begun_at),
+        audio_at=milliseconds(sounded_at),
+    )
+
+
+def _known(at: float | None) -> int | UnsetType:
+    return UNSET if at is None else milliseconds(at)

@@ -58,12 +58,14 @@ class Wishes(Struct, frozen=True):
     """Whether the client sends playback marks."""
     tools: bool = False
     """Whether the client carries out commands."""
+    timing: bool = False
+    """Whether the client wants to know when what of a response came."""
 
 
 def heard(hello: ClientHello, before: Wishes, limits: Limits) -> Wishes:
     """Return what a client wants now; what the message leaves out is as before."""
     encoding, binary, lead_s = before.encoding, before.binary, before.lead_s
-    marks, tools = before.marks, before.tools
+    marks, tools, timing = before.marks, before.tools, before.timing
     if hello.output_formats is not UNSET:
         chosen = choose(hello.output_formats)
         encoding = None if chosen == FORMATS[0] else chosen
@@ -73,7 +75,8 @@ def heard(hello: ClientHello, before: Wishes, limits: Limits) -> Wishes:
         lead_s = max(_LEAST_LEAD_S, min(hello.playback_buffer_ms / 1000, limits.playback_s))
     if hello.features is not UNSET:
         marks, tools = "playback_mark" in hello.features, "tools" in hello.features
-    return Wishes(encoding, binary, lead_s, marks, tools)
+        timing = "response_timing" in hello.features
+    return Wishes(encoding, binary, lead_s, marks, tools, timing)
 
 
 def session_info(limits: Limits, token_expires_at: float, resume_token: str, now: float) -> SessionInfo:

@@ -29,6 +29,14 @@ class Response(Struct, eq=False):
     segments: list[tuple[float, int]] = field(default_factory=list)
     """Where in the audio, in seconds, which character of the text begins to be said."""
     revision: int = 0
+    turn_ended_at: float | None = None
+    """When all of the user's turn that it answers had come, in seconds on the caller's clock."""
+    transcribed_at: float | None = None
+    """When the transcript of that came from the model."""
+    begun_at: float = 0.0
+    """When the first of it came from the model."""
+    sounded_at: float | None = None
+    """When its first sound did."""
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from antiphon import live
 from antiphon.extension import ServerMessage, SpeechStarted, SpeechStopped, TranscriptUpdate
 from antiphon.messages import RecognitionResult, milliseconds
+from antiphon.session.timing import Arrivals, UserTurn
 from antiphon.session.utterance import Utterance
 
 _MAX_STREAMS: Final = 64
@@ -31,6 +32,7 @@ class Timeline:
         """Audio received in this session."""
         self._streams: deque[float] = deque([0.0], maxlen=_MAX_STREAMS)
         self._connection = 0.0
+        self._arrivals = Arrivals()
 
     def begin_stream(self) -> None:
         self._streams.append(self.position_ms)
@@ -45,9 +47,21 @@ class Timeline:
 
     def place_ms(self, at_ms: float | None) -> float:
         """Return the place in its stream of a place in the connection; of now where that is None."""
-        place = self.position_ms if at_ms is None else min(self._connection + at_ms, self.position_ms)
+        place = self.position_ms if at_ms is None else self._place(at_ms)
         begin = next((begin for begin in reversed(self._streams) if begin <= place), place)
         return round(max(0.0, place - begin), 1)
+
+    def came(self, begin_ms: float, now: float) -> None:
+        """Note that the audio from a place on has come just now, for `came_at()`."""
+        if self.position_ms > begin_ms:
+            self._arrivals.note(begin_ms, self.position_ms, now)
+
+    def came_at(self, at_ms: float) -> float | None:
+        """Return when the audio up to a place in the connection had come; None where that is not known."""
+        return self._arrivals.at(self._place(at_ms))
+
+    def _place(self, at_ms: float) -> float:
+        return min(self._connection + at_ms, self.position_ms)
 
 
 class UserSide:
@@ -62,8 +76,11 @@ class UserSide:
         "_button_tells": bool,
     }
 
-    def __init__(self, timeline: Timeline, *, tells_updates: bool = True) -> None:
+    def __init__(
+        self, timeline: Timeline, turn: UserTurn | None = None, *, tells_updates: bool = True
+    ) -> None:
         self._timeline = timeline
+        self._turn = turn or UserTurn()
         self._tells_updates = tells_updates
         self._utterance = Utterance()
         self._count = 0
@@ -87,7 +104,10 @@ class UserSide:
     def press(self, *, pressed: bool, now: float) -> list[ServerMessage]:
         """Note that the talk button was pressed or released; from the first time on it alone tells."""
         self._button_tells = True
-        return self._speak(pressed, None, now)
+        messages = self._speak(pressed, None, now)
+        if not pressed:
+            self._turn.released(now)
+        return messages
 
     def voice(self, event: live.VoiceActivity, now: float) -> list[ServerMessage]:
         """Note voice activity that the engine tells of."""
@@ -98,6 +118,10 @@ class UserSide:
         if started is self._speaks:
             return []
         self._speaks = started
+        if started:
+            self._turn.begin()
+        else:
+            self._turn.spoken(None if at_ms is None else self._timeline.came_at(at_ms))
         kind = SpeechStarted if started else SpeechStopped
         return [kind(timestamp=milliseconds(now), stream_ms=self._timeline.place_ms(at_ms))]
 
@@ -116,13 +140,19 @@ class UserSide:
         self._utterance.hear(event, now)
         text = self._utterance.transcript
         messages = self._infer(now, started=True) if text and not self._speaks else []
+        self._turn.transcribed(now)
         if event.final or self._utterance.long:
             return messages + self.finish(now)
         return messages + self._results(text, now, final=False) if text else messages
 
-    def typed(self, text: str) -> None:
-        """Let a command that is recognised next refer to what was typed."""
+    def typed(self, text: str, now: float) -> None:
+        """Take a typed turn; a command that is recognised next refers to it."""
+        self._turn.typed(now)
         self._utterance.typed(text)
+
+    def answered(self) -> None:
+        """Note that the model's turn has ended."""
+        self._turn.finish(guessed=not (self._engine_tells or self._button_tells))
 
     def finish(self, now: float, command: str | UnsetType = UNSET) -> list[ServerMessage]:
         """Say the final result, if it is still to say, or if it is to be said again with a command."""
