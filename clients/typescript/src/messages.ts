@@ -53,7 +53,6 @@ export type ExtendedServerMessage =
   | ResponseTimingMessage
   | ResponseDoneMessage
   | AudioFlushMessage
-  | ResponseTimingMessage
   | TranscriptUpdateMessage
   | ToolCallMessage
   | ToolCancelledMessage
@@ -536,14 +535,3 @@ export type ErrorCode =
   | "SERVER_INTERNAL"
   /** This server is stopping; connect again, to another one. Closes with 1013; trying again may help. */
   | "SERVER_STOPPING";
-
-/** TEMP */
-export interface ResponseTimingMessage {
-  type: "response_timing";
-  timestamp: number;
-  responseId: string;
-  speechEndedAt?: number;
-  transcribedAt?: number;
-  modelAt: number;
-  audioAt: number;
-}
