@@ -19,7 +19,6 @@ interface Stream {
 /** The audio that goes up: one stream after the other, in one format. */
 export class Uplink {
   #stream: Stream | undefined;
-  #last: Stream | undefined; // of which the gateway may still tell
   #ending: Promise<void> = Promise.resolve();
 
   constructor(
@@ -38,7 +37,7 @@ export class Uplink {
   /** Sends samples that were captured at `at`, performance.now() of the first; opens a stream where none is open. */
   take(samples: Int16Array, at: number, rateHz: number): void {
     if (this.#stream && this.#stream.rateHz !== rateHz) void this.end();
-    const stream = (this.#stream ??= this.#last = this.#begin(rateHz));
+    const stream = (this.#stream ??= this.#begin(rateHz));
     stream.anchors.push({ ms: (1000 * stream.samples) / rateHz, at });
     if (stream.anchors.length > ANCHORS) stream.anchors.shift();
     stream.samples += samples.length;
@@ -77,9 +76,9 @@ export class Uplink {
     for (const anchor of stream.anchors) anchor.ms -= goneMs;
   }
 
-  /** When the sample at a place of the stream was captured; undefined where that is not known any more. */
+  /** When the sample at a place of the open stream was captured; undefined where that is not known, or it is ended. */
   capturedAt(streamMs: number): number | undefined {
-    const anchor = this.#last?.anchors.findLast(({ ms }) => ms <= streamMs);
+    const anchor = this.#stream?.anchors.findLast(({ ms }) => ms <= streamMs);
     return anchor && anchor.at + (streamMs - anchor.ms);
   }
 
