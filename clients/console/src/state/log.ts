@@ -1,0 +1,130 @@
+import type { WireEvent } from "@antiphon/client";
+
+const MOST_ENTRIES = 5000;
+const MOST_CHARACTERS = 8 * 1024 * 1024;
+
+/** One message as it went over the wire: audio is told of by its size, and a token is not kept. */
+export interface LogEntry {
+  id: number;
+  /** performance.now() */
+  at: number;
+  direction: "sent" | "received";
+  type: string;
+  bytes: number;
+  binary: boolean;
+  /** The message as one line of JSON. */
+  text: string;
+  /** The utterance or response that the message is about. */
+  about?: string;
+}
+
+/** The last messages; of more than 5,000, or of 8 MiB, the oldest go. */
+export class RawLog {
+  readonly #entries: LogEntry[] = [];
+  #characters = 0;
+  #count = 0;
+  #response: string | undefined;
+
+  get entries(): readonly LogEntry[] {
+    return this.#entries;
+  }
+
+  /** How many messages there were, with those that are no longer kept. */
+  get count(): number {
+    return this.#count;
+  }
+
+  add(event: WireEvent, qualify: (id: string) => string): void {
+    const message = elided(event.message as unknown as Record<string, unknown>);
+    const text = JSON.stringify(message);
+    const about = this.#about(message);
+    this.#entries.push({
+      id: this.#count++,
+      at: event.at,
+      direction: event.direction,
+      type: String(message["type"]),
+      bytes: event.bytes,
+      binary: event.binary,
+      text,
+      ...(about && { about: qualify(about) }),
+    });
+    this.#characters += text.length;
+    while (this.#entries.length > MOST_ENTRIES || this.#characters > MOST_CHARACTERS) {
+      this.#characters -= this.#entries.shift()!.text.length;
+    }
+  }
+
+  clear(): void {
+    this.#entries.length = this.#characters = 0;
+  }
+
+  /** A piece of an answer does not say of which response it is: of the one that began last. */
+  #about(message: Record<string, unknown>): string | undefined {
+    if (message["type"] === "response_started") this.#response = String(message["responseId"]);
+    if (message["type"] === "audio_response") return this.#response;
+    const id = message["responseId"] ?? message["utteranceId"];
+    return typeof id === "string" ? id : undefined;
+  }
+}
+
+const SECRETS = ["token", "resumeToken"];
+
+/** A copy without what is long or secret. */
+export function elided(message: Record<string, unknown>): Record<string, unknown> {
+  const copy = { ...message };
+  for (const name of SECRETS) if (name in copy) copy[name] = "(not shown)";
+  if (message["type"] === "audio_chunk" || message["type"] === "audio_response") copy["data"] = sized(message["data"]);
+  return copy;
+}
+
+function sized(data: unknown): string {
+  if (typeof data === "string") {
+    if (data.startsWith("(")) return data; // an exported message, read again
+    const padding = data.endsWith("==") ? 2 : data.endsWith("=") ? 1 : 0;
+    return told((data.length / 4) * 3 - padding);
+  }
+  return ArrayBuffer.isView(data) || data instanceof ArrayBuffer ? told(data.byteLength) : "(0 bytes)";
+}
+
+function told(bytes: number): string {
+  return `(${bytes.toLocaleString("en")} bytes)`;
+}
+
+export interface LogFilter {
+  direction: "" | LogEntry["direction"];
+  type: string;
+  text: string;
+  /** Without what comes by the dozen: audio, its acknowledgements, pings. */
+  quiet: boolean;
+}
+
+export const NO_FILTER: LogFilter = { direction: "", type: "", text: "", quiet: true };
+
+const FREQUENT = new Set(["audio_chunk", "audio_response", "audio_ack", "audio_heard", "playback_mark", "ping", "pong"]);
+
+export function filtered(entries: readonly LogEntry[], filter: LogFilter): readonly LogEntry[] {
+  const text = filter.text.trim().toLowerCase();
+  return entries.filter(
+    (entry) =>
+      (!filter.direction || entry.direction === filter.direction) &&
+      (filter.type ? entry.type === filter.type : !filter.quiet || !FREQUENT.has(entry.type)) &&
+      (!text || entry.text.toLowerCase().includes(text)),
+  );
+}
+
+/** The types that there are, with how many of each, by name. */
+export function typeCounts(entries: readonly LogEntry[]): [type: string, count: number][] {
+  const counts = new Map<string, number>();
+  for (const { type } of entries) counts.set(type, (counts.get(type) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => a.localeCompare(b));
+}
+
+/** JSON Lines: one message a line, with when and which way it went. */
+export function toJsonLines(entries: readonly LogEntry[], timeOrigin: number): string {
+  return entries
+    .map(({ at, direction, bytes, binary, text }) => {
+      const head = { at: new Date(timeOrigin + at).toISOString(), direction, bytes, binary };
+      return `${JSON.stringify(head).slice(0, -1)},"message":${text}}\n`;
+    })
+    .join("");
+}

@@ -1,0 +1,139 @@
+import { useEffect, useRef } from "preact/hooks";
+import { live } from "../call/live.js";
+import { change, settings } from "../state/settings.js";
+import { calm, lit, narrow, pin, pinned, pointed, replay, session, systemIsDark, timeOfDay } from "../state/view.js";
+import { WavePainter, type Picture } from "./wave_painter.js";
+
+const CALM_EVERY_MS = 250;
+
+/** The waveform of both sides with the connection's lane, and what happened to that in words. */
+export function Wave() {
+  return (
+    <section class="wave" aria-label="Waveform and connection">
+      <WaveCanvas />
+      {!narrow.value && (
+        <>
+          <div class="wave-legend">
+            <span class="key you">You</span>
+            <span class="key answer">Antiphon</span>
+            <span class="key good">Connected</span>
+            <span class="key rotation">Rotating</span>
+            <span class="key alarm">Lost</span>
+            <label class="window">
+              Shows{" "}
+              <select
+                value={settings.value.windowSeconds}
+                onChange={(event) => change({ windowSeconds: Number(event.currentTarget.value) })}
+              >
+                {[10, 20, 60].map((length) => (
+                  <option key={length} value={length}>
+                    {length} s
+                  </option>
+                ))}
+              </select>
+            </label>
+          </div>
+          <LinkEvents />
+        </>
+      )}
+    </section>
+  );
+}
+
+/** Everything that happened to the connection and the answers, the latest first. */
+export function LinkEvents() {
+  const { marks } = session.value.timeline.value;
+  return (
+    <div class="link-events" tabIndex={0} role="region" aria-label="What happened to the connection">
+      {marks.length ? (
+        <ol>
+          {marks
+            .slice(-100)
+            .reverse()
+            .map((mark) => (
+              <li key={`${mark.at} ${mark.text}`} data-kind={mark.kind}>
+                <time>{timeOfDay(mark.at)}</time> {mark.text}
+              </li>
+            ))}
+        </ol>
+      ) : (
+        <p class="faint">Here stands when the connection was made, lost, resumed or rotated, and when an answer was cut.</p>
+      )}
+    </div>
+  );
+}
+
+function WaveCanvas() {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    const painter = new WavePainter(canvas.current!);
+    let frame = 0;
+    let paintedAt = 0;
+    let colors = "";
+    const step = (now: number) => {
+      frame = requestAnimationFrame(step);
+      if (calm.peek() && now - paintedAt < CALM_EVERY_MS) return;
+      const theme = `${settings.peek().theme} ${systemIsDark.peek()}`;
+      if (theme !== colors) painter.readColors();
+      colors = theme;
+      painter.paint(picture());
+      paintedAt = now;
+    };
+    frame = requestAnimationFrame(step);
+    return () => cancelAnimationFrame(frame);
+  }, []);
+  const length = settings.value.windowSeconds;
+  return (
+    <canvas
+      ref={canvas}
+      role="img"
+      aria-label={`Loudness of both sides over ${length} seconds`}
+      onPointerMove={(event) => {
+        pointed.value = turnAt(event);
+      }}
+      onPointerLeave={() => {
+        pointed.value = undefined;
+      }}
+      onClick={(event) => {
+        const id = turnAt(event);
+        if (id) pin(id);
+      }}
+    />
+  );
+}
+
+function picture(): Picture {
+  const shown = session.peek();
+  const span = settings.peek().windowSeconds * 1000;
+  return {
+    levels: shown.levels,
+    timeline: shown.timeline.peek(),
+    end: edge(span),
+    span,
+    lit: lit.peek(),
+    calm: calm.peek(),
+  };
+}
+
+let stoodAt = 0;
+
+/** The moment at the right edge: now; or where the replay is; or where the marked turn can be seen. */
+function edge(span: number): number {
+  const position = replay.peek()?.position.peek();
+  if (live.active.peek() || !stoodAt) stoodAt = performance.now();
+  const end = position ?? stoodAt;
+  const marked = pinned.peek();
+  const voices = marked ? session.peek().timeline.peek().voices.filter(({ id }) => id && lit.peek().has(id)) : [];
+  const from = Math.min(...voices.map((voice) => voice.from));
+  if (!voices.length || from > end - span) return end;
+  return Math.min(end, from + span * 0.9);
+}
+
+/** The utterance or response that is drawn where the pointer is. */
+function turnAt(event: PointerEvent | MouseEvent): string | undefined {
+  const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+  const span = settings.peek().windowSeconds * 1000;
+  const at = edge(span) - span * (1 - (event.clientX - box.left) / box.width);
+  const { voices } = session.peek().timeline.peek();
+  return voices.findLast((voice) => voice.id && voice.from <= at && at <= (voice.to ?? Infinity))?.id;
+}
