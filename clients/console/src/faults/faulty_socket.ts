@@ -97,13 +97,24 @@ class FaultySocket implements Socket {
 
 /** Runs what it is given in its order, each held up by chance while there is jitter. */
 class Delay {
-  #lastDueAt = 0;
+  readonly #waiting: { what: () => void; dueAt: number }[] = [];
 
   run(what: () => void): void {
     const now = performance.now();
-    const dueAt = Math.max(this.#lastDueAt, now + Math.random() * jitterMs.value);
-    if (dueAt <= now) return what();
-    this.#lastDueAt = dueAt;
-    setTimeout(what, dueAt - now);
+    const dueAt = now + Math.random() * jitterMs.value;
+    if (!this.#waiting.length && dueAt <= now) return what();
+    this.#waiting.push({ what, dueAt });
+    if (this.#waiting.length === 1) this.#wait();
+  }
+
+  /** One timer at a time: of two, the later one may fire first. */
+  #wait(): void {
+    const next = this.#waiting[0];
+    if (!next) return;
+    setTimeout(() => {
+      this.#waiting.shift();
+      next.what();
+      this.#wait();
+    }, next.dueAt - performance.now());
   }
 }

@@ -39,10 +39,10 @@ export class LevelHistory {
 }
 
 const FLOOR_DB = -56;
-const CEILING_DB = -18;
+const CEILING_DB = -9;
 
 /** Where a level stands between two in dB, as 0 to 1; bent, so that the eye sees syllables. */
 export function loudness(level: number): number {
   const db = 20 * Math.log10(level + 1e-9);
-  return Math.max(0, Math.min(1, (db - FLOOR_DB) / (CEILING_DB - FLOOR_DB))) ** 1.5;
+  return Math.max(0, Math.min(1, (db - FLOOR_DB) / (CEILING_DB - FLOOR_DB))) ** 1.25;
 }

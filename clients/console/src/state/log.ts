@@ -24,6 +24,7 @@ export class RawLog {
   #characters = 0;
   #count = 0;
   #response: string | undefined;
+  #result: LogEntry | undefined;
 
   get entries(): readonly LogEntry[] {
     return this.#entries;
@@ -38,7 +39,7 @@ export class RawLog {
     const message = elided(event.message as unknown as Record<string, unknown>);
     const text = JSON.stringify(message);
     const about = this.#about(message);
-    this.#entries.push({
+    const entry: LogEntry = {
       id: this.#count++,
       at: event.at,
       direction: event.direction,
@@ -47,7 +48,9 @@ export class RawLog {
       binary: event.binary,
       text,
       ...(about && { about: qualify(about) }),
-    });
+    };
+    this.#nameResult(entry, message);
+    this.#entries.push(entry);
     this.#characters += text.length;
     while (this.#entries.length > MOST_ENTRIES || this.#characters > MOST_CHARACTERS) {
       this.#characters -= this.#entries.shift()!.text.length;
@@ -56,6 +59,14 @@ export class RawLog {
 
   clear(): void {
     this.#entries.length = this.#characters = 0;
+  }
+
+  /** A recognition_result does not say of which utterance it is: of the one whose transcript_update follows. */
+  #nameResult(entry: LogEntry, message: Record<string, unknown>): void {
+    if (entry.type === "recognition_result") this.#result = entry;
+    if (entry.type !== "transcript_update" || message["role"] !== "user") return;
+    if (this.#result && entry.about) this.#result.about = entry.about;
+    this.#result = undefined;
   }
 
   /** A piece of an answer does not say of which response it is: of the one that began last. */

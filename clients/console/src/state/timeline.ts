@@ -51,7 +51,7 @@ function markOf(at: number, event: CallEvent): Mark | undefined {
       return connectedMark(at, event);
     case "reconnecting":
       if (event.attempt > 1) return undefined;
-      return { at, kind: "bad", label: "lost", text: `Connection lost. ${event.reason}` };
+      return { at, kind: "bad", label: "lost", text: event.reason };
     case "closed":
       return { at, kind: event.error ? "bad" : "link", label: "closed", text: event.error?.message ?? "Closed by you." };
     case "rotation":
@@ -188,7 +188,8 @@ function bounded<T>(items: T[]): T[] {
   return items.length > MOST ? items.slice(-MOST) : items;
 }
 
-/** "0.4 s", "12 s" */
+/** "40 ms", "1.4 s", "12 s" */
 export function seconds(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;
 }

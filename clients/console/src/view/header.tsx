@@ -46,7 +46,7 @@ function Link() {
   const left = expiresAt === undefined ? undefined : Math.max(0, expiresAt - Date.now());
   return (
     <p class="link faint">
-      {clock && !replay.value && <span>round trip {clock.rttMs.toFixed(clock.rttMs < 10 ? 1 : 0)} ms</span>}
+      {clock && clock.rttMs > 0 && !replay.value && <span>round trip {clock.rttMs.toFixed(clock.rttMs < 10 ? 1 : 0)} ms</span>}
       {left !== undefined && live.active.value && <span>token {minutes(left)}</span>}
     </p>
   );

@@ -25,7 +25,7 @@ export function Latency() {
       <Usage />
       {narrow.value && (
         <>
-          <h3>Connection</h3>
+          <h2>Connection</h2>
           <LinkEvents />
         </>
       )}
@@ -35,7 +35,8 @@ export function Latency() {
 
 function Clock() {
   const totals = session.value.turns.value.map(({ metrics }) => metrics.totalMs);
-  const clock = replay.value ? replay.value.recording.header.clock : live.clock.value;
+  const measured = replay.value ? replay.value.recording.header.clock : live.clock.value;
+  const clock = measured?.rttMs ? measured : undefined;
   const median = percentile(totals, 0.5);
   const high = percentile(totals, 0.95);
   return (
@@ -186,7 +187,7 @@ function TurnLine({ turn, end }: { turn: MeasuredTurn; end: number }) {
   return (
     <tr data-lit={lit.value.has(id)} {...pointing(id)}>
       <th scope="row">
-        <button type="button" class="stamp" aria-label={`Mark turn ${number}, ${ORIGINS[metrics.origin]}`} onClick={() => pin(id)}>
+        <button type="button" class="stamp" aria-label={`t${number}, ${ORIGINS[metrics.origin]}: mark this turn`} onClick={() => pin(id)}>
           t{number}
         </button>
       </th>

@@ -254,9 +254,9 @@ function Detail({ entry, onClose }: { entry: LogEntry; onClose(): void }) {
   return (
     <section class="log-detail" aria-label={`Message ${entry.type}`}>
       <div class="toolbar">
-        <h3>
+        <h2>
           {entry.type} <span class="faint">{entry.binary ? "binary" : "text"}, {entry.direction}</span>
-        </h3>
+        </h2>
         <span class="actions">
           {entry.about && (
             <button type="button" onClick={() => pin(entry.about!)}>

@@ -11,7 +11,7 @@ const WORDS: Record<Check["state"], string> = {
 /** Tries everything that a call needs, and says what to do about what is not there. */
 export function Preflight() {
   return (
-    <fieldset class="wide-group">
+    <fieldset>
       <legend>Pre-flight check</legend>
       <p>It listens for some seconds and plays a tone. Nothing that it hears is sent.</p>
       <div class="actions">

@@ -13,22 +13,24 @@ import { Preflight } from "./preflight.js";
 /** Everything that can be chosen; it is kept in this browser. */
 export function Setup() {
   return (
-    <div class="setup">
-      <Talking />
-      <Sound />
-      <Wire />
-      <Page />
-      <SessionFile />
-      <Answers />
+    <>
+      <div class="groups">
+        <Talking />
+        <Sound />
+        <Wire />
+        <Page />
+        <SessionFile />
+        <Answers />
+      </div>
       <Preflight />
       <Code />
-    </div>
+    </>
   );
 }
 
-function Group({ title, children, wide }: { title: string; children: ComponentChildren; wide?: boolean }) {
+function Group({ title, children }: { title: string; children: ComponentChildren }) {
   return (
-    <fieldset class={wide ? "wide-group" : undefined}>
+    <fieldset>
       <legend>{title}</legend>
       {children}
     </fieldset>
@@ -335,7 +337,7 @@ function Code() {
   const write = language.value === "typescript" ? toTypeScript : toPython;
   const text = write(settings.value, socketUrl());
   return (
-    <Group title="The same call as code" wide>
+    <Group title="The same call as code">
       <div class="actions">
         <button
           type="button"

@@ -22,10 +22,10 @@ export function OpenCard({ card }: { card: ToolCard }) {
 
   return (
     <section class="card" aria-label={`Tool call ${card.name}`}>
-      <h3>
+      <h2>
         <span class="tool">{card.name}</span>
         <Countdown card={card} />
-      </h3>
+      </h2>
       <Arguments args={card.args} />
       {call ? (
         <>

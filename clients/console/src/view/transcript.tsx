@@ -98,7 +98,7 @@ class TurnRow extends Component<{ row: Turn; lit: boolean }> {
           </p>
         )}
         <p class="timing">
-          <button type="button" class="stamp" aria-label={`Mark the turn of ${timeOfDay(row.at)}`} onClick={() => pin(row.id)}>
+          <button type="button" class="stamp" aria-label={`${timeOfDay(row.at)}: mark this turn`} onClick={() => pin(row.id)}>
             {timeOfDay(row.at)}
           </button>
           {timing(row).map((text) => (

@@ -1,3 +1,4 @@
+import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { live } from "../call/live.js";
 import { change, settings } from "../state/settings.js";
@@ -5,6 +6,9 @@ import { calm, lit, narrow, pin, pinned, pointed, replay, session, systemIsDark,
 import { WavePainter, type Picture } from "./wave_painter.js";
 
 const CALM_EVERY_MS = 250;
+
+/** The waveform stands where a marked turn is, and does not follow the clock. */
+const standing = signal(false);
 
 /** The waveform of both sides with the connection's lane, and what happened to that in words. */
 export function Wave() {
@@ -19,6 +23,11 @@ export function Wave() {
             <span class="key good">Connected</span>
             <span class="key rotation">Rotating</span>
             <span class="key alarm">Lost</span>
+            {standing.value && (
+              <button type="button" class="quiet small" onClick={() => (pinned.value = undefined)}>
+                Back to now
+              </button>
+            )}
             <label class="window">
               Shows{" "}
               <select
@@ -105,11 +114,15 @@ function WaveCanvas() {
 function picture(): Picture {
   const shown = session.peek();
   const span = settings.peek().windowSeconds * 1000;
+  const now = present();
+  const end = edge(span, now);
+  standing.value = end !== now;
   return {
     levels: shown.levels,
     timeline: shown.timeline.peek(),
-    end: edge(span),
+    end,
     span,
+    label: (at) => (end !== now || replay.peek() ? timeOfDay(at) : `−${Math.round((end - at) / 1000)} s`),
     lit: lit.peek(),
     calm: calm.peek(),
   };
@@ -117,23 +130,26 @@ function picture(): Picture {
 
 let stoodAt = 0;
 
-/** The moment at the right edge: now; or where the replay is; or where the marked turn can be seen. */
-function edge(span: number): number {
-  const position = replay.peek()?.position.peek();
+/** Where the clock is: now, or where the replay is, or where the last call ended. */
+function present(): number {
   if (live.active.peek() || !stoodAt) stoodAt = performance.now();
-  const end = position ?? stoodAt;
+  return replay.peek()?.position.peek() ?? stoodAt;
+}
+
+/** The moment at the right edge: the present, or later than a marked turn that could not be seen else. */
+function edge(span: number, now: number): number {
   const marked = pinned.peek();
   const voices = marked ? session.peek().timeline.peek().voices.filter(({ id }) => id && lit.peek().has(id)) : [];
   const from = Math.min(...voices.map((voice) => voice.from));
-  if (!voices.length || from > end - span) return end;
-  return Math.min(end, from + span * 0.9);
+  if (!voices.length || from > now - span) return now;
+  return Math.min(now, from + span * 0.9);
 }
 
 /** The utterance or response that is drawn where the pointer is. */
 function turnAt(event: PointerEvent | MouseEvent): string | undefined {
   const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
   const span = settings.peek().windowSeconds * 1000;
-  const at = edge(span) - span * (1 - (event.clientX - box.left) / box.width);
+  const at = edge(span, present()) - span * (1 - (event.clientX - box.left) / box.width);
   const { voices } = session.peek().timeline.peek();
   return voices.findLast((voice) => voice.id && voice.from <= at && at <= (voice.to ?? Infinity))?.id;
 }

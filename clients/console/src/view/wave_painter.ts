@@ -8,6 +8,8 @@ export interface Picture {
   end: number;
   span: number;
   lit: ReadonlySet<string>;
+  /** What the scale says of a moment: how long ago it is, or when it was. */
+  label(at: number): string;
   /** Meters in place of a moving wave. */
   calm: boolean;
 }
@@ -180,7 +182,7 @@ export class WavePainter {
     context.setLineDash([]);
   }
 
-  #drawScale({ end, span }: Picture, width: number, height: number): void {
+  #drawScale({ end, span, label }: Picture, width: number, height: number): void {
     const context = this.#context;
     const step = span > 30_000 ? 10_000 : span > 12_000 ? 5000 : 2000;
     context.font = `11px ${this.#colors["font"]}`;
@@ -188,7 +190,7 @@ export class WavePainter {
     context.fillStyle = this.#colors["faint"]!;
     for (let back = step; back < span; back += step) {
       const x = place(end - back, end, span, width);
-      const text = `−${back / 1000} s`;
+      const text = label(end - back);
       context.fillText(text, x - context.measureText(text).width / 2, height);
     }
   }
