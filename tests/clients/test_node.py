@@ -159,7 +159,7 @@ async def test_tools(tmp_path: Path) -> None:
 async def test_a_tool_call_is_answered_by_hand_or_taken_back(tmp_path: Path) -> None:
     model = Caller()
     tools = configured(tmp_path, '{ by = "client", deadline_s = 20 }')
-    async with running_gateway(model, configured=tools) as gateway, calling(gateway) as call:
+    async with running_gateway(model, configured=tools) as gateway, calling(gateway, tools={}) as call:
         await call.do("sendText", "order tea")
         await call.until("toolCall")
         await call.do("respond", "c1", None)

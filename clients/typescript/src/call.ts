@@ -8,7 +8,7 @@ import { Microphone } from "./audio/microphone.js";
 import { microphoneError } from "./audio/microphone_errors.js";
 import { Sound } from "./audio/sound.js";
 import { Speaker } from "./audio/speaker.js";
-import type { ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
+import type { ClientHelloMessage, ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
 import type { CallOptions, MicrophoneOptions, OutputOptions, Tool } from "./options.js";
 import { DEFAULT_RECONNECT } from "./session/reconnect.js";
 import { Session, type Connected } from "./session/session.js";
@@ -40,6 +40,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #uplink: Uplink | undefined;
   #answers: Answers;
   #tools: Tools;
+  #answersTools: boolean;
   #turns = new TurnTimer();
   #state: CallState = "idle";
   #agent: AgentState = "idle";
@@ -66,6 +67,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#options = options;
     this.#tokens = new Tokens(options.token);
     this.#tools = new Tools((message) => this.#session?.send(message), (event) => this.#emit(event));
+    this.#answersTools = options.tools !== undefined;
     for (const [name, tool] of Object.entries(options.tools ?? {})) this.#tools.register(name, tool);
     this.#microphoneOptions = typeof options.microphone === "object" ? options.microphone : {};
     const call = this;
@@ -305,7 +307,12 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Lets a function carry out the model's calls of that name; the function that is returned takes it back. */
   registerTool(name: string, tool: Tool): () => void {
-    return this.#tools.register(name, tool);
+    const remove = this.#tools.register(name, tool);
+    if (!this.#answersTools) {
+      this.#answersTools = true;
+      if (this.#session?.extended) this.#session.send(this.#hello());
+    }
+    return remove;
   }
 
   /** Lets a gateway in development lose the token or the model's connection: to see what survives that. */
@@ -370,13 +377,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #makeSession(): Session {
     const { base = false, url, reconnect, maxBacklogMs = BACKLOG_MS, timeoutMs = TIMEOUT_MS, socket = openSocket } = this.#options;
-    const features = ["response_timing", "tools", ...(this.#speaker ? ["playback_mark"] : [])];
-    const playbackBufferMs = this.#options.playbackBufferMs ?? PLAYBACK_BUFFER_MS;
     const session: Session = new Session(
       {
         url: absolute(url),
         base,
-        hello: { type: "client_hello", features, binaryAudio: true, playbackBufferMs },
+        hello: () => this.#hello(),
         tokens: this.#tokens,
         reconnect: reconnect === false ? undefined : { ...DEFAULT_RECONNECT, ...reconnect },
         maxBacklogMs,
@@ -404,6 +409,15 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#uplink = new Uplink(session, encoder, () => this.#language, failed);
     this.#session = session;
     return session;
+  }
+
+  /** What this client can do. Commands that are no tools are called where somebody says that he answers them. */
+  #hello(): ClientHelloMessage {
+    const { playbackBufferMs = PLAYBACK_BUFFER_MS } = this.#options;
+    const features = ["response_timing"];
+    if (this.#speaker) features.push("playback_mark");
+    if (this.#answersTools) features.push("tools");
+    return { type: "client_hello", features, binaryAudio: true, playbackBufferMs };
   }
 
   #connected(session: Session, how: Connected): void {

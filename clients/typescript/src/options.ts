@@ -42,7 +42,10 @@ export interface CallOptions {
   base?: boolean;
   /** Only what is said between `startTalking()` and `stopTalking()` is heard. */
   pushToTalk?: boolean;
-  /** What carries out the model's calls, by name; others come as `toolCall` events. */
+  /**
+   * What carries out the model's calls, by name; those without are to be answered by `toolCall` events. With this option, or
+   * after `registerTool()`, every configured command is called here; else only those that are configured `by = "client"`.
+   */
   tools?: Record<string, Tool>;
   /** How speech is sent: `flac()` of "@antiphon/client/flac", `opus()` of ".../opus"; LINEAR16 without. */
   encoder?: EncoderFactory;

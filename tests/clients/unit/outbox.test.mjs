@@ -119,7 +119,7 @@ test("in another session an open stream begins again, with what was not safe", (
     outbox.acknowledge(1, 0);
     outbox.addAudio(audio(4), 20);
     outbox.add({ type: "command", command: "after" });
-    outbox.restart(again);
+    outbox.restart(again, { type: "client_hello" });
     const written = drain(outbox);
     const types = written.map((message) => message.type);
     if (again) {

@@ -40,7 +40,6 @@ export class Outbox {
   keeps = false;
   /** Whether audio goes as binary frames. */
   binary = false;
-  #hello: ClientHelloMessage | undefined;
   #kept: Kept[] = [];
   #first = 0; // the number of the first that is kept
   #written = 0; // the number of the next to be written on this connection
@@ -69,7 +68,6 @@ export class Outbox {
 
   /** Adds what this client can do: the first message of every session. */
   introduce(hello: ClientHelloMessage): void {
-    this.#hello = hello;
     this.#waiting.unshift({ message: hello });
   }
 
@@ -157,9 +155,9 @@ export class Outbox {
 
   /**
    * Begins a new session, of which the gateway knows nothing: what was not acknowledged of a stream that is open is said
-   * again there, if `again` allows that (its format needs no header); what else was written is not.
+   * again there, if `again` allows that (its format needs no header); what else was written is not. `hello` comes first.
    */
-  restart(again: boolean): void {
+  restart(again: boolean, hello: ClientHelloMessage | undefined): void {
     const open = this.#open;
     const stream = this.#stream;
     const unsaid = this.#kept.filter((one) => one.audio && one.stream === stream);
@@ -167,7 +165,7 @@ export class Outbox {
     this.#kept = [];
     this.#first = this.#written = this.#stream = this.#sequence = this.#refused = 0;
     this.#open = undefined;
-    this.#waiting = this.#hello ? [{ message: this.#hello }] : [];
+    this.#waiting = hello ? [{ message: hello }] : [];
     if (open && again) {
       this.#waiting.push({ message: open });
       for (const one of unsaid) this.#waiting.push({ audio: one.audio!, audioMs: one.audioMs, first: false });

@@ -22,7 +22,7 @@ const CLOCK_EVERY_MS = 15_000;
 export interface SessionOptions {
   url: string;
   base: boolean;
-  hello: ClientHelloMessage;
+  hello: () => ClientHelloMessage;
   tokens: Tokens;
   reconnect: ReconnectPolicy | undefined;
   maxBacklogMs: number;
@@ -246,8 +246,9 @@ export class Session {
     this.#received = 1;
     this.#heardMs = undefined;
     this.#resumeToken = "";
-    if (another) this.outbox.restart(this.repeats);
-    else if (this.extended) this.outbox.introduce(this.#options.hello);
+    const hello = this.extended ? this.#options.hello() : undefined;
+    if (another) this.outbox.restart(this.repeats, hello);
+    else if (hello) this.outbox.introduce(hello);
     this.#back = { recovered: false, replayed: 0, lossy: another, gapMs: 0 };
   }
 
