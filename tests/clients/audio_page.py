@@ -119,9 +119,8 @@ def site() -> Iterator[str]:
 class OpenPage(Protocol):
     """Open the page in a browser context of its own.
 
-    `microphone` is a WAV file that the fake microphone plays once; it takes a browser of its own. Without
-    `granted` nobody allows the microphone. A complaint with `tolerated` in it is none. `context` goes to Playwright's
-    `new_context`.
+    `microphone` is a WAV file that the fake microphone plays once; it takes a browser of its own. `context`
+    goes to Playwright's `new_context`.
     """
 
     def __call__(
@@ -130,7 +129,7 @@ class OpenPage(Protocol):
         microphone: Path | None = None,
         flags: tuple[str, ...] = GRANTED,
         url: str = "",
-        tolerated: str = "",
+        expected_complaints: tuple[str, ...] = (),
         **context: Any,
     ) -> Awaitable[Page]: ...
 
@@ -159,6 +158,7 @@ async def open_page(
 ) -> AsyncIterator[OpenPage]:
     """Return a function that opens the page. The page may not complain on its console meanwhile."""
     complaints: list[str] = []
+    expected: list[str] = []
     async with AsyncExitStack() as stack:
 
         async def open_page(
@@ -166,26 +166,23 @@ async def open_page(
             microphone: Path | None = None,
             flags: tuple[str, ...] = GRANTED,
             url: str = "",
-            tolerated: str = "",
+            expected_complaints: tuple[str, ...] = (),
             **context: Any,
         ) -> Page:
-            def complain(text: str) -> None:
-                if not (tolerated and tolerated in text):
-                    complaints.append(text)
-
+            expected.extend(expected_complaints)
             if microphone:
                 flags = (*flags, f"--use-file-for-fake-audio-capture={microphone}%noloop")
             browser = await launch(flags)
             window = await browser.new_context(**context)
             stack.push_async_callback(browser.close if microphone else window.close)
             page = await window.new_page()
-            page.on("pageerror", lambda error: complain(str(error)))
-            page.on("console", lambda m: complain(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
             await page.goto(url or site)
             return page
 
         yield open_page
-    assert complaints == []
+    assert [text for text in complaints if not any(part in text for part in expected)] == []
 
 
 def encoded(data: bytes | Samples | npt.NDArray[np.int16]) -> str:

@@ -8,6 +8,7 @@ const PAGE_PACKETS = 2;
 /** What libopus looks ahead. */
 const LOOKAHEAD_48K = 312;
 const MOST_WAITING_48K = 60 * 48_000;
+const INSTEAD = 'Use flac() of "@antiphon/client/flac", or no encoder';
 
 export interface OpusOptions {
   /** Bits a second: 32,000 by default. */
@@ -22,16 +23,16 @@ export function opus({ bitrate = 32_000 }: OpusOptions = {}): EncoderFactory {
   return {
     format: "audio/ogg;codecs=opus",
     async create(rateHz, onData) {
-      const config: AudioEncoderConfig & { opus: OpusEncoderConfig & { application: "voip" } } = {
+      const config: AudioEncoderConfig & { opus: OpusEncoderConfig & { application: "audio" } } = {
         codec: "opus",
         sampleRate: rateHz,
         numberOfChannels: 1,
         bitrate,
-        opus: { application: "voip", frameDuration: 20_000, format: "opus" },
+        // The mode for voice has filters for poor microphones, which take speech further from what it was.
+        opus: { application: "audio", frameDuration: 20_000, format: "opus" },
       };
       if (!(await isSupported(config))) {
-        const words = 'This browser cannot encode Opus: use flac() of "@antiphon/client/flac", or no encoder.';
-        throw new CallError("UNSUPPORTED", words);
+        throw new CallError("UNSUPPORTED", `Opus of ${bitrate} bit/s at ${rateHz} Hz cannot be encoded here. ${INSTEAD}.`);
       }
       return new OpusEncoder(config, onData);
     },
@@ -60,35 +61,37 @@ class OpusEncoder implements Encoder {
   #coded = 0;
   #written = 0;
   #ending = false;
-  #error: CallError | undefined;
+  #over: CallError | undefined;
 
   constructor(config: AudioEncoderConfig, onData: (data: Uint8Array, audioMs: number) => void) {
     this.#rateHz = config.sampleRate;
     this.#onData = onData;
     this.#encoder = new AudioEncoder({
       output: (chunk, metadata) => this.#take(chunk, metadata),
-      error: (cause) => this.#fail(`The browser's Opus encoder has failed: ${cause.message}`, cause),
+      error: (cause) => this.#fail(`The browser's Opus encoder has failed: ${cause.message}. ${INSTEAD}.`, cause),
     });
     this.#encoder.configure(config);
   }
 
   encode(samples: Int16Array): void {
-    if (this.#error) throw this.#error;
+    if (this.#over) throw this.#over;
     if (!samples.length) return;
-    const waiting = this.#given48 - this.#coded;
-    if (waiting > MOST_WAITING_48K) throw this.#fail("This device encodes Opus more slowly than it is spoken.");
+    if (this.#given48 - this.#coded > MOST_WAITING_48K) {
+      throw this.#fail(`This device encodes Opus more slowly than it is spoken. ${INSTEAD}.`);
+    }
     this.#encode(samples);
   }
 
   async end(): Promise<void> {
+    if (this.#over) throw this.#over;
     this.#ending = true;
-    if (this.#given && !this.#error) await this.#finish();
+    if (this.#given) await this.#finish();
+    if (this.#over) throw this.#over;
     this.close();
-    if (this.#error) throw this.#error;
   }
 
   close(): void {
-    if (this.#encoder.state !== "closed") this.#encoder.close();
+    this.#fail("This Opus encoder was closed: make another one for the next stream.");
   }
 
   get #given48(): number {
@@ -126,7 +129,7 @@ class OpusEncoder implements Encoder {
     try {
       await this.#encoder.flush();
     } catch (cause) {
-      this.#fail("The Opus encoder was closed before it had ended.", cause);
+      this.#fail(`The browser's Opus encoder has failed. ${INSTEAD}.`, cause);
       return;
     }
     const end = this.#preSkip + given;
@@ -150,9 +153,11 @@ class OpusEncoder implements Encoder {
     this.#onData(joined([...heads, this.#pages.page(packets, granule, last)]), audio / 48);
   }
 
+  /** The first reason is the one that counts. */
   #fail(words: string, cause?: unknown): CallError {
-    this.#error ??= new CallError("UNSUPPORTED", `${words} Use flac() of "@antiphon/client/flac", or no encoder.`, { cause });
-    return this.#error;
+    this.#over ??= new CallError("UNSUPPORTED", words, { cause });
+    if (this.#encoder.state !== "closed") this.#encoder.close();
+    return this.#over;
   }
 }
 
