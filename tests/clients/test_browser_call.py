@@ -193,7 +193,7 @@ async def test_speech_goes_up_and_survives_a_cut(site: str, open_page: OpenPage,
     async with freezing_relay() as relay, running_gateway(singing(0.3), origins=origins(site)) as gateway:
         relay.target = f"127.0.0.1:{gateway.port}"
         async with calling(
-            gateway, open_page, relay=relay, page={"microphone": speech, "tolerated": "WebSocket"}, microphone={"echoCancellation": False}
+            gateway, open_page, relay=relay, page={"microphone": speech, "expected_complaints": ("WebSocket",)}, microphone={"echoCancellation": False}
         ) as page:
             await until(page, "microphone", state="on")
             for _ in range(2):
