@@ -30,7 +30,8 @@ export type ExtendedClientMessage =
   | ActivityEndMessage
   | InterruptMessage
   | PlaybackMarkMessage
-  | ToolResultMessage;
+  | ToolResultMessage
+  | ProvokeMessage;
 
 /** What the server sends to a client that has negotiated antiphon.v1. */
 export type ExtendedServerMessage =
@@ -238,6 +239,13 @@ export interface ToolResultMessage {
   callId: string;
   result?: unknown;
   error?: string;
+}
+
+/** Let happen what else comes unasked, to test a client; only where the features have `provoke`. `rotation`: the connection to the model is renewed, as if the model had announced its end. `token_expiry`: this connection ends, as if its token had expired. */
+export interface ProvokeMessage {
+  type: "provoke";
+  timestamp?: number;
+  what: "rotation" | "token_expiry";
 }
 
 /** Follows every auth_success. Something comes from the server at least every `heartbeatMs`. `resumeToken` is missing where the session cannot be resumed. */
@@ -465,6 +473,8 @@ export type ErrorCode =
   | "PROTOCOL_BAD_MESSAGE"
   /** Binary frames are not accepted; send JSON text. The connection stays open. */
   | "PROTOCOL_BINARY_UNEXPECTED"
+  /** Nothing may be provoked at this gateway; its operator can allow it (ANTIPHON_PROVOCATIONS). The connection stays open. */
+  | "PROTOCOL_PROVOKE_REFUSED"
   /** The message is larger than this server takes; send less. Closes with 1009. */
   | "PROTOCOL_TOO_BIG"
   /** Too many messages could not be understood. Closes with 4400. */

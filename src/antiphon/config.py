@@ -137,6 +137,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     jwt_jwks_url: Annotated[str | None, Meta(description="URL of a JWKS")] = None
     jwt_issuer: Annotated[str | None, Meta(description="the iss that tokens must have")] = None
     jwt_audience: Annotated[str | None, Meta(description="the aud that tokens must have")] = None
+    provocations: Annotated[
+        bool | None,
+        Meta(
+            description="whether clients may provoke a rotation, or the expiry of their token, to test "
+            "themselves; none: only where no key is set"
+        ),
+    ] = None
     tls_cert: Annotated[
         Path | None, Meta(description="PEM file of a certificate chain; with tls_key: serve TLS")
     ] = None

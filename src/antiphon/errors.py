@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     PROTOCOL_BAD_JSON = "PROTOCOL_BAD_JSON"
     PROTOCOL_BAD_MESSAGE = "PROTOCOL_BAD_MESSAGE"
     PROTOCOL_BINARY_UNEXPECTED = "PROTOCOL_BINARY_UNEXPECTED"
+    PROTOCOL_PROVOKE_REFUSED = "PROTOCOL_PROVOKE_REFUSED"
     PROTOCOL_TOO_BIG = "PROTOCOL_TOO_BIG"
     PROTOCOL_TOO_MANY_ERRORS = "PROTOCOL_TOO_MANY_ERRORS"
     PROTOCOL_UNKNOWN_RESPONSE = "PROTOCOL_UNKNOWN_RESPONSE"
@@ -104,6 +105,11 @@ DISPOSITIONS: Final[dict[ErrorCode, Disposition]] = {
     C.PROTOCOL_BAD_JSON: Disposition(None, False, "The text frame is not valid JSON."),
     C.PROTOCOL_BAD_MESSAGE: Disposition(None, False, "A field is missing or has the wrong type."),
     C.PROTOCOL_BINARY_UNEXPECTED: Disposition(None, False, "Binary frames are not accepted; send JSON text."),
+    C.PROTOCOL_PROVOKE_REFUSED: Disposition(
+        None,
+        False,
+        "Nothing may be provoked at this gateway; its operator can allow it (ANTIPHON_PROVOCATIONS).",
+    ),
     C.PROTOCOL_TOO_BIG: Disposition(1009, False, "The message is larger than this server takes; send less."),
     C.PROTOCOL_TOO_MANY_ERRORS: Disposition(4400, False, "Too many messages could not be understood."),
     C.PROTOCOL_UNKNOWN_RESPONSE: Disposition(None, False, "There is no response of this id."),

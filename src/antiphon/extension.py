@@ -32,6 +32,8 @@ FEATURES: Final = (
     "voice_activity",
 )
 """What this gateway offers, as `session_info` says it."""
+PROVOKE: Final = "provoke"
+"""What one offers besides where its operator lets clients provoke what goes wrong."""
 
 MAX_LIST: Final = 64
 """Entries of `features` or `outputFormats`."""
@@ -41,6 +43,7 @@ FlushReason = Literal["interrupted", "activity", "client", "superseded"]
 CancelReason = Literal["cancelled", "deadline", "session"]
 RotationReason = Literal["go_away", "max_duration", "lost", "mute", "refused", "fallback", "recovered"]
 GoAwayReason = Literal["drain", "max_duration", "token", "idle"]
+Provocation = Literal["rotation", "token_expiry"]
 
 _Name = Annotated[str, Meta(max_length=128)]
 _Names = Annotated[tuple[_Name, ...], Meta(max_length=MAX_LIST)]
@@ -140,6 +143,16 @@ class ToolResult(ClientExtension, tag="tool_result", frozen=True, kw_only=True):
     error: Annotated[str, Meta(max_length=4096)] | UnsetType = UNSET
 
 
+class Provoke(ClientExtension, tag="provoke", frozen=True, kw_only=True):
+    """Let happen what else comes unasked, to test a client; only where the features have `provoke`.
+
+    `rotation`: the connection to the model is renewed, as if the model had announced its end.
+    `token_expiry`: this connection ends, as if its token had expired.
+    """
+
+    what: Provocation
+
+
 ClientMessage = (
     messages.Auth
     | AudioStreamStart
@@ -155,6 +168,7 @@ ClientMessage = (
     | Interrupt
     | PlaybackMark
     | ToolResult
+    | Provoke
 )
 """What a client of `antiphon.v1` may send."""
 

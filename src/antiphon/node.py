@@ -166,6 +166,7 @@ async def parts(
         mute_s=config.mute_timeout_s,
         connection_s=config.connection_age_s,
         audio_speed=config.audio_speed,
+        provocations=provocations(config, secret),
     )
     clock = epoch_clock()
     store = _store(config)
@@ -287,6 +288,11 @@ def development_secret(config: Config) -> str | None:
             "Set ANTIPHON_JWT_SECRET, ANTIPHON_JWT_PUBLIC_KEY or ANTIPHON_JWT_JWKS_URL."
         )
     return development.new_secret()
+
+
+def provocations(config: Config, secret: str | None) -> bool:
+    """Whether clients may provoke what goes wrong; unasked, only those whom the random `secret` lets in."""
+    return secret is not None if config.provocations is None else config.provocations
 
 
 def publish(secret: str, port: int, stack: AsyncExitStack) -> None:

@@ -59,7 +59,7 @@ async def serve(config: Config, announce: Callable[[str], None], engine: EngineP
         raise ConfigError("This system cannot share a port among processes (SO_REUSEPORT): set workers to 1.")
     secret = node.development_secret(config)
     if secret:
-        config = replace(config, jwt_secret=secret)
+        config = replace(config, jwt_secret=secret, provocations=node.provocations(config, secret))
     try:
         async with AsyncExitStack() as stack:
             stopping = stack.enter_context(node.signals())

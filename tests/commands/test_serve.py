@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from antiphon.auth import mint
 from antiphon.client import connect
-from antiphon.extension import GoAway, ResponseDone, SessionRotated
+from antiphon.extension import PROVOKE, GoAway, ResponseDone, SessionRotated
 from antiphon.messages import AudioResponse, Error, RecognitionResult
 from fake_gemini import attentive, fake_gemini
 
@@ -102,6 +104,32 @@ async def test_a_second_terminal_needs_no_configuration(tmp_path: Path) -> None:
         assert status == 0
         async with connect(gateway.ws_url, token.strip()) as client:
             assert client.user_id == "bob"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keyed", "allowed"),
+    [
+        ((), False, True),
+        (("--workers", "2"), False, True),
+        (("--provocations", "false"), False, False),
+        ((), True, False),
+        (("--provocations", "true"), True, True),
+    ],
+)
+async def test_who_may_provoke_what_goes_wrong(
+    tmp_path: Path, arguments: tuple[str, ...], *, keyed: bool, allowed: bool
+) -> None:
+    secret = "a secret of this test suite, long enough for HS256"
+    variables = {"ANTIPHON_JWT_SECRET": secret} if keyed else {}
+    async with (
+        fake_gemini(attentive) as model,
+        serving(tmp_path, "--upstream", f"grpc://{model.target}", *arguments, **variables) as gateway,
+    ):
+        await gateway.until_line("Ready" if keyed else "#token=")
+        token = mint(secret, "alice", 60, time.time()) if keyed else gateway.token
+        async with connect(gateway.ws_url, token) as client:
+            assert client.info
+            assert (PROVOKE in client.info.features) is allowed
 
 
 async def test_stopping_tells_the_clients(tmp_path: Path) -> None:

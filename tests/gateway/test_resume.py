@@ -279,6 +279,33 @@ async def test_a_token_that_expires_ends_a_connection_not_a_session() -> None:
             assert (await second.resume(gateway.token()))["type"] == "resumed"
 
 
+async def test_a_client_tests_itself_with_what_it_provokes() -> None:
+    async with running_gateway(limits=Limits(provocations=True)) as gateway, connected(gateway) as first:
+        assert "provoke" in (await first.auth(gateway.token()))["features"]
+        await first.answered()
+        await first.send("provoke", what="rotation")
+        assert (await first.until("session_rotated"))[-1]["reason"] == "go_away"
+        assert len(gateway.upstream.conversations) == 2
+        await first.answered()
+        await first.send("provoke", what="token_expiry")
+        assert (await first.until("error"))[-1]["code"] == "AUTH_TOKEN_EXPIRED"
+        with pytest.raises(ConnectionClosed):
+            await first.receive()
+        assert first.socket.close_code == 4440
+        async with connected(gateway, first) as second:
+            assert (await second.resume(gateway.token()))["lossy"] is False
+            await second.answered()
+
+
+async def test_where_it_is_not_allowed_nothing_is_provoked(gateway: Gateway) -> None:
+    async with connected(gateway) as talker:
+        assert "provoke" not in (await talker.auth(gateway.token()))["features"]
+        for what in ("rotation", "token_expiry"):
+            await talker.send("provoke", what=what)
+            await talker.refused("PROTOCOL_PROVOKE_REFUSED")
+        await talker.answered()
+
+
 async def test_a_tool_is_answered_after_the_cut() -> None:
     async def calls(conversation: Conversation) -> None:
         await conversation.begin()

@@ -36,6 +36,8 @@ send({ type: "tool_result", callId: "c", result: { done: true } });
 send({ type: "tool_result", callId: "c", result: null });
 send({ type: "tool_result", callId: "c", error: "It is closed." });
 
+send({ type: "provoke", what: "token_expiry" });
+
 // @ts-expect-error: the base messages do need it
 send({ type: "auth", token: "t" });
 // @ts-expect-error: names are a list
@@ -48,6 +50,8 @@ send({ type: "playback_mark", responseId: "r" });
 send({ type: "resume", token: "t", sessionId: "s", resumeToken: "r" });
 // @ts-expect-error: a field that is misspelt
 send({ type: "interrupt", responseID: "r" });
+// @ts-expect-error: something that cannot be provoked
+send({ type: "provoke", what: "silence" });
 // @ts-expect-error: a message that only the server sends
 send({ type: "speech_started", streamMs: 1 });
 

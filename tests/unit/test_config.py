@@ -45,6 +45,11 @@ def test_lists_and_paths_of_the_environment() -> None:
     assert settings.models_dir == Path("models")
 
 
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_yes_and_no_of_the_environment(said: str, meant: bool) -> None:
+    assert load({}, {"ANTIPHON_PROVOCATIONS": said})[0].provocations is meant
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert load({}, {"GEMINI_API_KEY": "", "ANTIPHON_PORT": ""})[0].gemini_api_key is None
 
@@ -57,6 +62,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ({"ANTIPHON_PORT": "many"}, "", "The setting port (environment) cannot be 'many'"),
         ({"ANTIPHON_PORT": "70000"}, "", "65535"),
         ({"ANTIPHON_MAX_SESSIONS": "0"}, "", ">= 1"),
+        ({"ANTIPHON_PROVOCATIONS": "perhaps"}, "", "'perhaps'"),
         ({"ANTIPHON_LOG_LEVEL": "loud"}, "", "'loud'"),
         ({}, "prot = 1", "no setting 'prot' (file); did you mean port?"),
         ({}, 'port = "1"', "The setting port (file) cannot be '1'"),

@@ -25,6 +25,7 @@ from antiphon.extension import (
     Ping,
     PlaybackMark,
     Pong,
+    Provoke,
     Resume,
     ServerMessage,
     StreamConfig,
@@ -81,6 +82,7 @@ def test_messages_as_a_client_writes_them() -> None:
         Interrupt(timestamp=at, response_id="r1"),
         PlaybackMark(timestamp=at, response_id="r1", played_ms=1234.5),
         ToolResult(timestamp=at, call_id="c1", result={"done": [True, None, "é"]}, error="It is closed."),
+        Provoke(timestamp=at, what="rotation"),
     ]
 
 

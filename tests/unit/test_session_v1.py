@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from antiphon import extension, frames, live, messages
 from antiphon.errors import ErrorCode, GatewayError
-from antiphon.extension import ActivityEnd, ActivityStart, ClientHello, Interrupt, Ping, PlaybackMark, Pong
+from antiphon.extension import (
+    ActivityEnd,
+    ActivityStart,
+    ClientHello,
+    Interrupt,
+    Ping,
+    PlaybackMark,
+    Pong,
+    Provoke,
+)
 from antiphon.session import Session, State
 from antiphon.session.effects import Abort, Close, Effect, Encode, Open, Run, Send, SendBinary
 from antiphon.session.negotiation import Limits
+from antiphon.session.presence import digest
 from antiphon.tools.call import ClientTool, PythonTool, Tool
 
 NOW = 1_000_000.0
@@ -536,3 +546,55 @@ def test_nothing_wakes_a_session_that_is_closed(is_extended: bool) -> None:
     assert session.receive(Interrupt(), NOW) == session.receive(Ping(id=1), NOW) == []
     assert session.opened(NOW) == session.upstream(live.TurnEnded(), NOW) == []
     assert session.state is State.CLOSED
+
+
+class TestProvocations:
+    ALLOWED = Limits(provocations=True)
+
+    def test_they_are_offered_where_they_are_allowed(self) -> None:
+        for limits, offered in ((self.ALLOWED, True), (Limits(), False)):
+            session = new(limits)
+            session.receive(messages.Auth(timestamp=0, token="t"), NOW)
+            info = one(session.authenticated("alice", NOW + 60, NOW), extension.SessionInfo)
+            assert ("provoke" in info.features) is offered
+            assert list(info.features) == sorted(info.features)
+
+    @pytest.mark.parametrize("what", get_args(extension.Provocation))
+    def test_elsewhere_they_are_refused_and_nothing_happens(self, what: extension.Provocation) -> None:
+        session = listening()
+        assert kinds(session.receive(Provoke(what=what), NOW)) == ["PROTOCOL_PROVOKE_REFUSED"]
+        assert session.state is State.LIVE
+        assert "Open" not in kinds(session.expire(NOW + 10))
+
+    def test_a_rotation_comes_when_nobody_speaks(self) -> None:
+        session = listening(self.ALLOWED)
+        assert session.receive(Provoke(what="rotation"), NOW) == []
+        assert session.expire(NOW + 0.3) == []
+        effects = session.expire(NOW + 0.5)
+        assert kinds(effects) == ["session_rotating", "Open"]
+        assert one(effects, extension.SessionRotating).reason == "go_away"
+        assert kinds(session.opened(NOW + 1)) == ["session_rotated"]
+
+    def test_or_soon_in_any_case(self) -> None:
+        session = listening(self.ALLOWED)
+        session.receive(Provoke(what="rotation"), NOW)
+        session.upstream(live.Heard("I speak"), NOW)
+        assert session.expire(NOW + 1.9) == []
+        assert "session_rotating" in kinds(session.expire(NOW + 3))
+
+    def test_without_a_connection_to_the_model_there_is_nothing_to_renew(self) -> None:
+        session = ready(self.ALLOWED)
+        assert session.receive(Provoke(what="rotation"), NOW) == []
+        session.receive(command(), NOW)
+        session.opened(NOW)
+        assert "session_rotating" not in kinds(session.expire(NOW + 5))
+
+    def test_an_expired_token_ends_the_connection_and_not_the_session(self) -> None:
+        session = new(self.ALLOWED)
+        session.receive(messages.Auth(timestamp=0, token="t"), NOW)
+        session.authenticated("alice", NOW + 3600, NOW, "r1")
+        effects = session.receive(Provoke(what="token_expiry"), NOW)
+        assert kinds(effects) == ["AUTH_TOKEN_EXPIRED", "Close"]
+        assert effects[-1] == Close(4440, "AUTH_TOKEN_EXPIRED")
+        assert session.state is State.READY
+        assert kinds(session.attach(3, NOW + 60, "r2", digest("r1"), NOW + 1)) == ["resumed", "ping"]

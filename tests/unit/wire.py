@@ -38,6 +38,7 @@ EXTENDED_GOOD: dict[str, dict[str, Any]] = {
     "interrupt": {"responseId": "r1"},
     "playback_mark": {"responseId": "r1", "playedMs": 1234.5},
     "tool_result": {"callId": "c1", "result": {"done": [True, None, "é"]}, "error": "It is closed."},
+    "provoke": {"what": "rotation"},
 }
 """The same of `antiphon.v1`, with all that may be left out."""
 
@@ -130,6 +131,7 @@ OPTIONAL: dict[str, set[str]] = {
     "interrupt": {"timestamp", "responseId"},
     "playback_mark": {"timestamp"},
     "tool_result": {"timestamp", "result", "error"},
+    "provoke": {"timestamp"},
 }
 """What a client may leave out of a message, by its type."""
 
@@ -217,6 +219,7 @@ EXTENDED_BAD_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ),
     *(("tool_result", {"callId": bad, "result": 1}, "$.callId") for bad in [*NO_TEXT, "x" * 129]),
     *(("tool_result", {"callId": "c", "error": bad}, "$.error") for bad in [*NO_TEXT, "x" * 4097]),
+    *(("provoke", {"what": bad}, "$.what") for bad in [*NO_TEXT, "", "Rotation", "rotation "]),
 ]
 
 

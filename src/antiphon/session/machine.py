@@ -80,6 +80,8 @@ Outcome = extension.ServerMessage | live.LiveInput | GatewayError | Run | Abort 
 
 _MAX_RESULTS: Final = 64
 """Results of calls that may wait for the model."""
+_PROVOKED_NOTICE_S: Final = 5.0
+"""How much earlier the model seems to announce its end, so that the renewal may wait until nobody speaks."""
 _ENDING: Final = frozenset({ErrorCode.SESSION_IDLE, ErrorCode.SESSION_MAX_DURATION})
 """Errors that end a session for good; after others that close the connection it can be resumed."""
 _TOLD: Final = frozenset({Send, SendBinary})
@@ -245,6 +247,8 @@ class Session:
                 return self._mark(message, now)
             case extension.ToolResult():
                 return self._tool_result(message, now)
+            case extension.Provoke(what=what):
+                return self._provoke(what, now)
             case _:
                 assert_never(message)
 
@@ -897,6 +901,17 @@ class Session:
             return self._act(self._calls.answer(message), now)
         except GatewayError as error:
             return self._fail(error, now)
+
+    # ---- what is provoked
+
+    def _provoke(self, what: extension.Provocation, now: float) -> list[Effect]:
+        if not self._limits.provocations:
+            return self._fail(GatewayError(ErrorCode.PROTOCOL_PROVOKE_REFUSED), now)
+        if what == "token_expiry":
+            return self._fail(GatewayError(ErrorCode.AUTH_TOKEN_EXPIRED), now)
+        if self._link.state is State.LIVE:
+            self._link.event(live.GoingAway(_PROVOKED_NOTICE_S), now)
+        return []
 
     # ---- what comes of it
 

@@ -7,7 +7,7 @@ from typing import Final, get_args
 from msgspec import UNSET, Struct
 
 from antiphon.audio.encoding import FORMATS, choose
-from antiphon.extension import FEATURES, SUBPROTOCOL, ClientHello, SessionInfo, SessionLimits
+from antiphon.extension import FEATURES, PROVOKE, SUBPROTOCOL, ClientHello, SessionInfo, SessionLimits
 from antiphon.messages import MAX_MESSAGE_BYTES, StreamFormat, milliseconds
 from antiphon.session.answer import LEAD_S
 
@@ -43,6 +43,8 @@ class Limits(Struct, frozen=True):
     audio_speed: float = 4.0
     """How many times faster than real time audio may come, over 5 s; beyond it the client is read slowly."""
     protocol_errors_a_minute: int = 100
+    provocations: bool = False
+    """Whether a client of `antiphon.v1` may provoke what goes wrong."""
 
 
 class Wishes(Struct, frozen=True):
@@ -84,7 +86,7 @@ def session_info(limits: Limits, token_expires_at: float, resume_token: str, now
     return SessionInfo(
         timestamp=milliseconds(now),
         protocol=SUBPROTOCOL,
-        features=FEATURES,
+        features=tuple(sorted((*FEATURES, PROVOKE))) if limits.provocations else FEATURES,
         input_formats=get_args(StreamFormat),
         output_formats=FORMATS,
         limits=SessionLimits(

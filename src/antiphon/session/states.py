@@ -41,6 +41,7 @@ _ANY_TURN: Final[frozenset[type]] = _HELLO | {
     extension.Interrupt,
     extension.PlaybackMark,
     extension.ToolResult,
+    extension.Provoke,
 }
 
 LEGAL: Final[dict[State, frozenset[type]]] = {
