@@ -31,5 +31,10 @@ def _stale() -> bool:
     last = DIST / "flac_worker.js"  # what the build writes at the end
     if not last.exists():
         return True
-    sources = [*(PACKAGE / "src").rglob("*.ts*"), *PACKAGE.glob("*.json"), *CLIENTS.glob("*.json"), PACKAGE / "build.mjs"]
+    sources = [
+        *(PACKAGE / "src").rglob("*.ts*"),
+        *PACKAGE.glob("*.json"),
+        *CLIENTS.glob("*.json"),
+        PACKAGE / "build.mjs",
+    ]
     return max(source.stat().st_mtime for source in sources) > last.stat().st_mtime

@@ -75,7 +75,10 @@ export async function tap(sound) {
 """What the tests' scripts import from "/helpers.js"."""
 
 FILES: Final = {
-    "/": ("text/html", b"<!doctype html><link rel=icon href=data:,><title>A page</title><button>Click</button>"),
+    "/": (
+        "text/html",
+        b"<!doctype html><link rel=icon href=data:,><title>A page</title><button>Click</button>",
+    ),
     "/tap.js": ("text/javascript", TAP),
     "/helpers.js": ("text/javascript", HELPERS),
 }
@@ -177,7 +180,9 @@ async def open_page(
             stack.push_async_callback(browser.close if microphone else window.close)
             page = await window.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+            page.on(
+                "console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None
+            )
             await page.goto(url or site)
             return page
 

@@ -311,7 +311,9 @@ async def test_a_device_that_is_not_there(open_page: OpenPage) -> None:
 async def test_an_address_without_https(site: str, open_page: OpenPage) -> None:
     port = site.rpartition(":")[2].strip("/")
     flags = (*GRANTED, "--host-resolver-rules=MAP gateway.test 127.0.0.1")
-    page = await open_page(url=f"http://gateway.test:{port}/", flags=flags, expected_complaints=("untrustworthy",))
+    page = await open_page(
+        url=f"http://gateway.test:{port}/", flags=flags, expected_complaints=("untrustworthy",)
+    )
     errors = await page.evaluate(
         """async () => {
           const { Sound } = await import("/audio/sound.js");
@@ -592,8 +594,9 @@ async def test_the_microphone_is_asked_for_at_once(open_page: OpenPage) -> None:
 
 async def test_a_change_of_devices_is_told_until_it_is_not_wanted(open_page: OpenPage) -> None:
     page = await open_page()
-    assert await page.evaluate(
-        """async () => {
+    assert (
+        await page.evaluate(
+            """async () => {
           const { onDevicesChanged } = await import("/audio/devices.js");
           let count = 0;
           const off = onDevicesChanged(() => count++);
@@ -602,7 +605,9 @@ async def test_a_change_of_devices_is_told_until_it_is_not_wanted(open_page: Ope
           navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
           return count;
         }"""
-    ) == 1
+        )
+        == 1
+    )
 
 
 # ---- files
@@ -655,7 +660,9 @@ def wav_of(pcm: npt.NDArray[np.int16], rate_hz: int) -> bytes:
         (wav(np.zeros(601 * 8000, np.float32), 8000), "longer than 10 minutes"),
     ],
 )
-async def test_what_is_said_of_a_file_that_cannot_be_sent(open_page: OpenPage, file: bytes, words: str) -> None:
+async def test_what_is_said_of_a_file_that_cannot_be_sent(
+    open_page: OpenPage, file: bytes, words: str
+) -> None:
     page = await open_page()
     name, code, message = await page.evaluate(DECODE, encoded(file))
     assert (name, code) == ("CallError", "AUDIO_UNSUPPORTED")

@@ -81,7 +81,12 @@ async def until(page: Page, kind: str, timeout_s: float = 20, **fields: Any) -> 
 
 @asynccontextmanager
 async def calling(
-    gateway: Gateway, open_page: OpenPage, *, relay: FreezingRelay | None = None, page: dict[str, Any], **options: Any
+    gateway: Gateway,
+    open_page: OpenPage,
+    *,
+    relay: FreezingRelay | None = None,
+    page: dict[str, Any],
+    **options: Any,
 ) -> AsyncIterator[Page]:
     """A page that is in a call; its policy is off, as the gateway is of another origin here."""
     opened = await open_page(bypass_csp=True, **page)
@@ -193,7 +198,11 @@ async def test_speech_goes_up_and_survives_a_cut(site: str, open_page: OpenPage,
     async with freezing_relay() as relay, running_gateway(singing(0.3), origins=origins(site)) as gateway:
         relay.target = f"127.0.0.1:{gateway.port}"
         async with calling(
-            gateway, open_page, relay=relay, page={"microphone": speech, "expected_complaints": ("WebSocket",)}, microphone={"echoCancellation": False}
+            gateway,
+            open_page,
+            relay=relay,
+            page={"microphone": speech, "expected_complaints": ("WebSocket",)},
+            microphone={"echoCancellation": False},
         ) as page:
             await until(page, "microphone", state="on")
             for _ in range(2):
@@ -277,5 +286,7 @@ async def test_a_file_is_sent_as_if_it_were_spoken(site: str, open_page: OpenPag
         await until(page, "response", status="completed")
         samples = np.frombuffer(bytes(gateway.upstream.conversations[0].heard), dtype="<i2")
         assert len(samples) == (speech.stat().st_size - 44) // 2
-        wrong = await page.evaluate("window.call.sendFile(new Blob(['no audio'])).catch((error) => error.code)")
+        wrong = await page.evaluate(
+            "window.call.sendFile(new Blob(['no audio'])).catch((error) => error.code)"
+        )
         assert wrong == "AUDIO_UNSUPPORTED"

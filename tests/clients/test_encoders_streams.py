@@ -174,7 +174,9 @@ async def test_flac_says_what_to_do_where_the_worker_is_not_served(open_page: Op
 
 
 @pytest.mark.parametrize(("name", "options"), [("flac", {}), ("opus", {"bitrate": 1})])
-async def test_a_rate_that_cannot_be_is_an_error(open_page: OpenPage, name: str, options: dict[str, int]) -> None:
+async def test_a_rate_that_cannot_be_is_an_error(
+    open_page: OpenPage, name: str, options: dict[str, int]
+) -> None:
     page = await open_page()
     kind, code, message = await page.evaluate(FAIL, [name, options, 999_999_999])
     assert (kind, code) == ("CallError", "UNSUPPORTED")

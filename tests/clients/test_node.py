@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from antiphon.auth import mint
+from antiphon.session import Limits
 from clients.typescript import Closed, TypeScriptCall, typescript_call
 from fake_gemini import ANSWER, Conversation
 from freezing_relay import FreezingRelay, freezing_relay
@@ -405,3 +406,21 @@ async def test_a_rotation_is_told() -> None:
         done = await call.until("rotation", stage="rotated")
         assert done["lostAudioMs"] == 0
         assert done["replayedAudioMs"] <= MARGIN_MS
+
+
+# ---- what is provoked
+
+
+async def test_what_is_provoked_is_survived() -> None:
+    """A gateway in development takes away the model's connection, and the token: by itself the call goes on."""
+    async with running_gateway(limits=Limits(provocations=True)) as gateway, calling(gateway) as call:
+        await call.send_audio(numbered(0))
+        await call.do("provoke", "rotation")
+        await call.until("rotation", stage="rotated")
+        await call.do("provoke", "token_expiry")
+        back = await call.until("connected", recovered=True)
+        assert back["lossy"] is False
+        await call.send_audio(numbered(1))
+        await call.do("endAudio")
+        await call.until("response", status="completed")
+        assert heard(gateway)[0] == list(range(2 * 1600))

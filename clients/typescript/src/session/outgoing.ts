@@ -5,9 +5,7 @@ type StreamStart = Omit<ExtendedAudioStreamStartMessage, "timestamp">;
 type Distributed<T> = T extends unknown ? Omit<T, "timestamp"> : never;
 
 /** A message of ours before it has its time. */
-export type Outgoing =
-  | Distributed<Exclude<ExtendedClientMessage, { type: "audio_chunk" }>>
-  | { type: "provoke"; what: "rotation" | "token_expiry" };
+export type Outgoing = Distributed<Exclude<ExtendedClientMessage, { type: "audio_chunk" }>>;
 
 /** What waits to be written: a message, or audio of the stream that is open by then. */
 type Waiting = { message: Outgoing } | { audio: Uint8Array; audioMs: number; first: boolean };
