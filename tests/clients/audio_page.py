@@ -23,7 +23,7 @@ from clients.audio_dist import built
 
 Samples = npt.NDArray[np.float32]
 
-HEADERS: Final = plain.answer("GET", "/healthz", about=b"", stopping=False, ready=True).headers
+HEADERS: Final = plain.answer("GET", "/healthz", None, page={}, about=b"", stopping=False, ready=True).headers
 
 TAP: Final = b"""
 registerProcessor("tap", class extends AudioWorkletProcessor {

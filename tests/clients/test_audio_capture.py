@@ -1,4 +1,4 @@
-"""What the client records, sample by sample: the capture processor, and the resampler that it shares with the player."""
+"""What the client records, to the sample: the capture processor, and the resampler that the player has, too."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["launch", "open_page", "site"]
 pytestmark = [pytest.mark.browser, pytest.mark.node, pytest.mark.asyncio(loop_scope="session")]
 
 Event = tuple[float, bytes | str] | tuple[float, bytes, int]
-"""When something is told to the player, in seconds, and what: a piece of response 1 or of another, or "flush"."""
+"""When the player is told something, in seconds, and what: a piece of a response (1), or "flush"."""
 
 Report = dict[str, Any]
 
@@ -221,7 +221,7 @@ async def test_a_flush_is_silence_in_five_milliseconds(open_page: OpenPage) -> N
 
 
 async def test_silence_after_a_flush(open_page: OpenPage) -> None:
-    """Below -60 dB within the fade and a block. What is measured would show a flush that comes 200 ms later."""
+    """Below -60 dB within the fade and a block. A flush that comes 200 ms later would be seen."""
     page = await open_page()
     limit_ms = FLUSH_MS + 1000 * BLOCK / 48_000
     for flushed_s, delay_s in ((0.6, 0.0), (0.7123, 0.0), (0.6, 0.2)):
@@ -230,7 +230,7 @@ async def test_silence_after_a_flush(open_page: OpenPage) -> None:
 
 
 async def test_a_flush_tells_to_the_sample_what_was_played(open_page: OpenPage) -> None:
-    """Whenever it comes, at any rate: what it says was played is what came out, and the rest is what was dropped."""
+    """Whenever it comes, at any rate: what it says was played is what came out, the rest was dropped."""
     page = await open_page()
     sent_ms = 1200
     for rate_hz, piece_rate_hz in ((48_000, 24_000), (44_100, 24_000), (48_000, 48_000)):

@@ -68,7 +68,7 @@ async def speak(page: Page, script: str, pcm: bytes) -> dict[str, Any]:
 
 
 def heard(result: dict[str, Any]) -> Samples:
-    """Return what went to the loudspeaker. A machine that is too busy may make a gap; the player loses nothing by it."""
+    """Return what went to the loudspeaker. A busy machine may make a gap; the player loses nothing by it."""
     return floats(result["samples"])
 
 
@@ -160,7 +160,7 @@ async def test_a_flush_tells_what_was_heard(open_page: OpenPage) -> None:
 
 
 async def test_a_flush_where_nothing_runs(open_page: OpenPage) -> None:
-    """Without a worklet, and in a context that is suspended: it is answered, and nothing is heard afterwards."""
+    """Without a worklet, and in a suspended context: it is answered, and nothing is heard afterwards."""
     page = await open_page()
     result = await speak(
         page,
@@ -280,7 +280,9 @@ async def test_what_is_said_of_a_worklet_that_is_not_served(open_page: OpenPage)
           const errors = [];
           for (const workletUrl of ["/nowhere.js", blob]) {
             const sound = new Sound({ workletUrl });
-            for (let count = 0; count < 2; count++) await sound.load().catch((error) => errors.push([error.code, error.message]));
+            for (let count = 0; count < 2; count++) {
+              await sound.load().catch((error) => errors.push([error.code, error.message]));
+            }
           }
           const sound = new Sound({ workletUrl: new URL("/worklet.js", location.href) });
           const first = sound.load();
@@ -510,7 +512,8 @@ async def test_the_usual_microphone_takes_the_place_of_one_that_is_lost(open_pag
         while (told.length < 2) await sleep(20);
         const count = chunks.length;
         await sleep(200);
-        return finish({ asked, label, late: chunks.length - count, states: tracks.map(({ readyState }) => readyState) });
+        const states = tracks.map(({ readyState }) => readyState);
+        return finish({ asked, label, late: chunks.length - count, states });
         """,
         deviceId="default",
         noiseSuppression=False,

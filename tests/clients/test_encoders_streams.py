@@ -94,7 +94,7 @@ async def test_linear16_is_the_samples(open_page: OpenPage) -> None:
 
 
 async def test_flac_loses_nothing(open_page: OpenPage) -> None:
-    """Speech, noise at full scale and silence, in chunks of any size; under the policy of the gateway's page."""
+    """Speech, noise at full scale and silence, in chunks of any size; under the policy of the page."""
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
     page = await open_page()
     for level in (0, 5, 8):
@@ -295,7 +295,8 @@ async def test_pages_of_ogg(open_page: OpenPage) -> None:
           const { toBase64 } = await import("/helpers.js");
           const { OggWriter } = await import("/encoders/ogg.js");
           const writer = new OggWriter(0xfedcba98);
-          const pages = sizes.map((size, n) => writer.page([new Uint8Array(size).fill(n), Uint8Array.of(7)], n * 1e10));
+          const packets = (size, n) => [new Uint8Array(size).fill(n), Uint8Array.of(7)];
+          const pages = sizes.map((size, n) => writer.page(packets(size, n), n * 1e10));
           let error;
           try {
             writer.page([new Uint8Array(65025)], 0);

@@ -412,8 +412,10 @@ async def test_a_rotation_is_told() -> None:
 
 
 async def test_what_is_provoked_is_survived() -> None:
-    """A gateway in development takes away the model's connection, and the token: by itself the call goes on."""
+    """A gateway in development takes the model's connection away, and the token: the call goes on."""
     async with running_gateway(limits=Limits(provocations=True)) as gateway, calling(gateway) as call:
+        await call.do("sendText", "hello")
+        await call.until("response", status="completed")
         await call.send_audio(numbered(0))
         await call.do("provoke", "rotation")
         await call.until("rotation", stage="rotated")
