@@ -40,5 +40,4 @@ chaos: ## break nodes, networks, model and store, and see whether anything is lo
 
 clean: ## remove what setup and test have made
 	@rm -rf src/antiphon/_compiled .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out dist
-	@[ -e src/antiphon/console/app.js ] || rm -rf src/antiphon/console # what is there before the page is built is kept by git
-	@rm -rf clients/node_modules clients/*/node_modules clients/*/dist tests/typescript/node_modules tests/rpc/conformance/grpc_js/node_modules
+	@rm -rf src/antiphon/console clients/node_modules clients/*/node_modules clients/*/dist tests/typescript/node_modules tests/rpc/conformance/grpc_js/node_modules

@@ -25,10 +25,8 @@ def checkout(tmp_path: Path) -> Path:
     """What a wheel is built of, without a page."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder)
-    ignored = "/src/antiphon/console/\n"
-    (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text("utf-8") + ignored)
     others = shutil.ignore_patterns("console", "_compiled", "__pycache__")
     shutil.copytree(ROOT / "src", folder / "src", ignore=others)
     return folder
