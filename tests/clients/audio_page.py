@@ -64,7 +64,9 @@ export async function tap(sound) {
   const blocks = [];
   node.port.onmessage = ({ data }) => blocks.push(data);
   sound.output.connect(node).connect(sound.context.destination);
-  return () => {
+  return async () => {
+    const now = sound.context.currentTime * sound.context.sampleRate;
+    while (blocks.at(-1)[0] + 128 < now) await sleep(10); // what is on its way
     const first = blocks[0][0];
     const samples = new Float32Array(blocks.at(-1)[0] - first + 128);
     for (const [frame, block] of blocks) samples.set(block, frame - first);

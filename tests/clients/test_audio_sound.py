@@ -54,8 +54,8 @@ SPEAK = """async (pcm) => {
   };
   const play = (id, from = 0, to = Infinity) => speaker.play(id, pcmOf(pcm).subarray(from, to), 24000);
   const finish = async (tapped, result) => {
-    await sleep(150); // what is on its way to the tap
-    const [first, samples] = tapped();
+    await sleep(50); // beyond its end
+    const [first, samples] = await tapped();
     await sound.close();
     return { first, samples: toBase64(samples), rateHz: sound.context.sampleRate, told, ...result };
   };

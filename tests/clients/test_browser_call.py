@@ -60,9 +60,9 @@ CALL = """async ([url, token, options]) => {
 }"""
 
 TAPPED = """async () => {
-  await new Promise((resolve) => setTimeout(resolve, 100)); // what is on its way to the tap
+  await new Promise((resolve) => setTimeout(resolve, 50)); // beyond its end
   const { toBase64 } = await import("/helpers.js");
-  const [first, samples] = window.tapped();
+  const [first, samples] = await window.tapped();
   const { sampleRate } = window.call.sound.context;
   return [first / sampleRate, toBase64(samples), sampleRate, window.flushedAt ?? null];
 }"""

@@ -99,9 +99,8 @@ async def test_flac_loses_nothing(open_page: OpenPage) -> None:
     page = await open_page()
     for level in (0, 5, 8):
         for chunk in (1, 640, 7001) if level == 5 else (640,):
-            streams = (SPEECH, NOISE, bytes(3200), SPEECH[:34], b"")
-            if chunk == 1:
-                streams = (SPEECH[:6400],)
+            short, all_kinds = [SPEECH[:6400]], [SPEECH, NOISE, bytes(3200), SPEECH[:34], b""]
+            streams = short if chunk == 1 else all_kinds
             results = await encode(page, "flac", *streams, chunk=chunk, level=level)
             for pcm, stream in zip(streams, results, strict=True):
                 assert decode(FlacDecoder(), stream) == pcm
