@@ -192,14 +192,11 @@ class LiveCall {
     await ended;
   }
 
-  /** After trouble: connects again. */
-  async tryAgain(): Promise<void> {
-    const call = this.call.value;
-    if (call && this.session.state.value === "reconnecting") {
-      await this.restart();
-      return;
-    }
-    this.#begin();
+  /** After trouble: connects again, now. */
+  tryAgain(): void {
+    // A call that waits to reconnect tries at once when the browser says that there is a network again.
+    if (this.session.state.value === "reconnecting") dispatchEvent(new Event("online"));
+    else this.#begin();
   }
 
   async startAudio(): Promise<void> {

@@ -69,11 +69,11 @@ function secureContext(): Result {
 function browser(): Result {
   const missing = [
     typeof AudioWorkletNode === "undefined" && "AudioWorklet",
-    typeof navigator.mediaDevices?.getUserMedia === "undefined" && "a microphone",
+    typeof navigator.mediaDevices?.getUserMedia === "undefined" && "getUserMedia",
     typeof WebSocket === "undefined" && "WebSocket",
   ].filter(Boolean);
   if (!missing.length) return ["ok", "It has all that a conversation needs."];
-  return ["bad", `It has no ${missing.join(" and no ")}. Use a current Chrome, Edge, Firefox or Safari.`];
+  return ["bad", `It lacks ${missing.join(" and ")}. Use a current Chrome, Edge, Firefox or Safari.`];
 }
 
 async function gatewayReady(): Promise<Result> {

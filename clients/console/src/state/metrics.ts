@@ -59,5 +59,5 @@ export function percentile(values: readonly number[], rank: number): number | un
 /** A round number at or above `ms`, for the end of a scale. */
 export function scaleEnd(ms: number): number {
   const unit = 10 ** Math.floor(Math.log10(Math.max(ms, 1)));
-  return unit * ([1, 2, 2.5, 5, 10].find((step) => step * unit >= ms) ?? 10);
+  return unit * ([1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= ms) ?? 10);
 }

@@ -105,8 +105,8 @@ export function noticesAfter(notices: Notices, event: CallEvent): Notices {
       if (!event.blocked) return without(notices, "sound");
       return withNotice(notices, {
         about: "sound",
-        title: "The browser lets nothing be heard yet",
-        words: "It waits for a click before this page may make a sound.",
+        title: "Nothing can be heard",
+        words: "The browser has stopped this page’s sound, or waits for a click before there is any.",
         action: "sound",
       });
     case "goAway":

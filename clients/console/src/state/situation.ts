@@ -9,6 +9,11 @@ export interface Situation {
 }
 
 export const situation = computed<Situation>(() => {
+  const { kind, words } = shownSituation();
+  return { kind, words: replay.value ? `Replay: ${words.toLowerCase()}` : words };
+});
+
+function shownSituation(): Situation {
   const { state, agent, microphone, notices } = session.value;
   const heard = microphone.value.state;
   if (state.value === "reconnecting") return { kind: "trouble", words: "Reconnecting…" };
@@ -25,7 +30,7 @@ export const situation = computed<Situation>(() => {
     return { kind: "trouble", words: "Not connected" };
   }
   return { kind: "ready", words: "Ready" };
-});
+}
 
 /** With push to talk the microphone is open all the time, but heard only while the button is down. */
 function listens(): Situation {

@@ -1,5 +1,5 @@
-import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { live } from "../call/live.js";
 import { settings } from "../state/settings.js";
 import { loudness } from "../state/levels.js";
@@ -26,6 +26,9 @@ export function Dock() {
           <span>{live.muted.value ? "Unmute" : "Mute"}</span>
         </button>
         <TalkButton />
+        <p id="hold-hint" class="unseen">
+          Hold it while you speak, or press it once to begin and once to end.
+        </p>
         <button
           type="button"
           class="round"
@@ -76,27 +79,25 @@ function TalkButton() {
     >
       {on ? <StopIcon /> : <MicrophoneIcon />}
       <span>{on ? "Stop" : "Talk"}</span>
-      {held && (
-        <span id="hold-hint" class="unseen">
-          Hold it while you speak, or press it once to begin and once to end.
-        </span>
-      )}
     </button>
   );
 }
 
 /** Lets the halo of the button follow the voice; still where motion is not wanted. */
 function useLevel(button: { current: HTMLButtonElement | null }): void {
-  useEffect(() => {
-    let frame = 0;
-    const step = () => {
-      const level = live.active.peek() && !calm.peek() ? loudness(live.call.peek()?.levels().input ?? 0) : 0;
-      button.current?.style.setProperty("--level", level.toFixed(3));
+  useSignalEffect(() => {
+    const { value: call } = live.call;
+    if (!call || !live.active.value || calm.value) return;
+    const show = (level: number) => button.current?.style.setProperty("--level", level.toFixed(3));
+    let frame = requestAnimationFrame(function step() {
+      show(loudness(call.levels().input));
       frame = requestAnimationFrame(step);
+    });
+    return () => {
+      cancelAnimationFrame(frame);
+      show(0);
     };
-    frame = requestAnimationFrame(step);
-    return () => cancelAnimationFrame(frame);
-  }, []);
+  });
 }
 
 function TypeForm() {

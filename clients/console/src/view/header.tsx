@@ -84,7 +84,7 @@ function ThemeButton() {
   const dark = isDark();
   const next: Theme = dark ? "light" : "dark";
   return (
-    <button type="button" class="plain" aria-label={`Switch to ${next} colours`} onClick={() => change({ theme: next })}>
+    <button type="button" class="plain theme" aria-label={`Switch to ${next} colours`} onClick={() => change({ theme: next })}>
       {dark ? <SunIcon /> : <MoonIcon />}
     </button>
   );

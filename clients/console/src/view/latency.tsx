@@ -7,6 +7,7 @@ import { LinkEvents } from "./wave.js";
 /** Where the time of each turn went. */
 export function Latency() {
   const turns = session.value.turns.value;
+  const base = !replay.value && live.active.value && live.begunWith.value?.base;
   return (
     <>
       <Clock />
@@ -18,6 +19,7 @@ export function Latency() {
         </>
       ) : (
         <p class="empty">
+          {base && "A base session tells too little to take its turns apart: switch “Base messages only” off under Setup. "}
           After the first answer each turn is taken apart here: from the end of your speech to the first sample at the
           loudspeaker, in bars that sum to what was measured.
         </p>
@@ -66,13 +68,14 @@ function signed(ms: number): string {
   return `${ms < 0 ? "−" : "+"}${Math.abs(ms).toFixed(1)}`;
 }
 
-const PLOT = { width: 600, height: 120, left: 44, right: 8, top: 8, bottom: 8 };
+const PLOT = { height: 120, left: 44, right: 8, top: 8, bottom: 8 };
 
 /** The last turns as columns, with their median and 95th percentile. */
 function Plot({ turns }: { turns: readonly MeasuredTurn[] }) {
   const totals = turns.map(({ metrics }) => metrics.totalMs);
   const end = scaleEnd(Math.max(...totals));
-  const { width, height, left, right, top, bottom } = PLOT;
+  const { height, left, right, top, bottom } = PLOT;
+  const width = narrow.value ? 330 : 600; // about the pixels that it gets, so that its letters stay legible
   const y = (ms: number) => top + (1 - ms / end) * (height - top - bottom);
   const pitch = (width - left - right) / 50;
   const median = percentile(totals, 0.5)!;

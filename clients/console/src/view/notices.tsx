@@ -18,14 +18,14 @@ export function NoticeList() {
 function NoticeBox({ notice }: { notice: Notice }) {
   const { about, title, words, urgent, action } = notice;
   return (
-    <section class={urgent ? "notice urgent" : "notice"} data-about={about} aria-label={title}>
+    <div class={urgent ? "notice urgent" : "notice"} data-about={about}>
       <div role={urgent ? "alert" : undefined}>
         <h2>{title}</h2>
         <p>{words}</p>
       </div>
       {action === "token" && <TokenForm />}
       {action === "again" && (
-        <button type="button" onClick={() => void live.tryAgain()}>
+        <button type="button" onClick={() => live.tryAgain()}>
           Try again
         </button>
       )}
@@ -39,16 +39,20 @@ function NoticeBox({ notice }: { notice: Notice }) {
           Dismiss
         </button>
       )}
-    </section>
+    </div>
   );
 }
+
+/** Focus goes to the form when somebody wants to talk without a token, once for each time; it never jumps else. */
+let askedFor = 0;
 
 function TokenForm() {
   const text = useSignal("");
   const field = useRef<HTMLInputElement>(null);
   const wanted = live.tokenWanted.value;
   useEffect(() => {
-    if (wanted) field.current?.focus();
+    if (wanted > askedFor) field.current?.focus();
+    askedFor = wanted;
   }, [wanted]);
   return (
     <form

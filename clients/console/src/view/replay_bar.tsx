@@ -36,7 +36,7 @@ export function ReplayBar({ player }: { player: ReplayPlayer }) {
             ))}
           </select>
         </label>
-        <button type="button" onClick={() => player.seek(to)}>
+        <button type="button" class="whole" onClick={() => player.seek(to)}>
           Show all
         </button>
         <button

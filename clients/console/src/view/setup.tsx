@@ -275,8 +275,18 @@ function linkOfSettings(): string {
 }
 
 function SessionFile() {
+  const { sessionId } = session.value.identity.value;
   return (
     <Group title="This session">
+      {sessionId && (
+        <p class="session-id">
+          <code>{sessionId}</code>
+          <button type="button" onClick={() => void copyText(sessionId)}>
+            Copy id
+          </button>
+        </p>
+      )}
+      {sessionId && <small>By this id the gateway’s log and its errors call the session.</small>}
       <div class="actions">
         <button
           type="button"

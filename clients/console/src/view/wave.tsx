@@ -5,6 +5,7 @@ import { change, settings } from "../state/settings.js";
 import { calm, lit, narrow, pin, pinned, pointed, replay, session, systemIsDark, timeOfDay } from "../state/view.js";
 import { WavePainter, type Picture } from "./wave_painter.js";
 
+/** How often it is painted where motion is not wanted, and where nothing happens. */
 const CALM_EVERY_MS = 250;
 
 /** The waveform stands where a marked turn is, and does not follow the clock. */
@@ -81,7 +82,8 @@ function WaveCanvas() {
     let colors = "";
     const step = (now: number) => {
       frame = requestAnimationFrame(step);
-      if (calm.peek() && now - paintedAt < CALM_EVERY_MS) return;
+      const still = calm.peek() || !(live.active.peek() || replay.peek() || pointed.peek());
+      if (still && now - paintedAt < CALM_EVERY_MS) return;
       const theme = `${settings.peek().theme} ${systemIsDark.peek()}`;
       if (theme !== colors) painter.readColors();
       colors = theme;
