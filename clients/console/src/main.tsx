@@ -1,3 +1,4 @@
+import { effect } from "@preact/signals";
 import { render } from "preact";
 import { readAbout } from "./call/about.js";
 import { watchDevices } from "./call/devices.js";
@@ -18,4 +19,7 @@ watchKeys();
 addEventListener("hashchange", () => live.useTokenOfAddress()); // a link followed in the same tab
 addEventListener("pagehide", () => void live.end());
 render(<App />, document.getElementById("app")!);
-void readAbout();
+effect(() => {
+  // Again with every call: another gateway may answer than did at first.
+  if (["idle", "connected"].includes(live.session.state.value)) void readAbout();
+});

@@ -77,7 +77,7 @@ export function closedNotice(error: CallError): Notice {
   if (code === "SESSION_IDLE") {
     return { about: "connection", title: "Closed for now", words: `${message} Press the button to go on.` };
   }
-  if (GONE_CODES.has(code)) return { ...over, title: "The server is gone", words: `${message} Is it running?` };
+  if (GONE_CODES.has(code)) return { ...over, title: "The server is gone", words: message };
   if (code.startsWith("UPSTREAM_")) return { ...over, title: "The model is not available", words: message };
   if (code === "UNSUPPORTED") {
     return { about: "connection", title: "This browser cannot do that", words: message, urgent: true };

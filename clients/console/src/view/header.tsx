@@ -67,8 +67,8 @@ function Status() {
   const due = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   useSignalEffect(() => {
     const notices = session.value.notices.value.filter(({ urgent }) => !urgent);
-    const texts = [situation.value.words, told.value, ...notices.map(({ title, words }) => `${title}. ${words}`)];
-    const next = texts.filter(Boolean).join(". ");
+    const texts = [`${situation.value.words}.`, told.value, ...notices.map(({ title, words }) => `${title}. ${words}`)];
+    const next = texts.filter(Boolean).join(" ").replace("….", "…");
     clearTimeout(due.current);
     due.current = setTimeout(() => (said.value = next), ANNOUNCE_MS);
   });
