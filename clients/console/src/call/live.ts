@@ -281,7 +281,7 @@ class LiveCall {
   }
 
   #options(): CallOptions {
-    const { language, base, talk, encoder, playbackBufferMs, outputDeviceId, volume } = settings.value;
+    const { language, base, allCommands, talk, encoder, playbackBufferMs, outputDeviceId, volume } = settings.value;
     return {
       url: socketUrl(),
       token: () => token.value,
@@ -289,6 +289,7 @@ class LiveCall {
       language,
       base,
       pushToTalk: talk !== "open",
+      tools: allCommands ? {} : undefined,
       encoder: encoderOf(encoder),
       playbackBufferMs,
       workletUrl,

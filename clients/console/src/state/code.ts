@@ -3,7 +3,7 @@ import type { Settings } from "./settings.js";
 /** A program that makes the same call with "@antiphon/client"; the token is the reader's own matter. */
 export function toTypeScript(settings: Settings, url: string): string {
   const imports = ['import { connect } from "@antiphon/client";'];
-  const { encoder, talk, base, echoCancellation, noiseSuppression, autoGainControl, playbackBufferMs } = settings;
+  const { encoder, talk, base, allCommands, echoCancellation, noiseSuppression, autoGainControl, playbackBufferMs } = settings;
   if (encoder !== "linear16") imports.push(`import { ${encoder} } from "@antiphon/client/${encoder}";`);
   const off = Object.entries({ echoCancellation, noiseSuppression, autoGainControl }).filter(([, on]) => !on);
   const microphone = off.length ? `{ ${off.map(([name]) => `${name}: false`).join(", ")} }` : "true";
@@ -14,6 +14,7 @@ export function toTypeScript(settings: Settings, url: string): string {
     `language: ${JSON.stringify(settings.language)},`,
     base && "base: true,",
     talk !== "open" && "pushToTalk: true,",
+    allCommands && "tools: {}, // every command is a toolCall event",
     encoder !== "linear16" && `encoder: ${encoder}(),`,
     playbackBufferMs !== 2000 && `playbackBufferMs: ${playbackBufferMs},`,
   ].filter(Boolean);
@@ -50,10 +51,10 @@ const FORMATS: Record<Settings["encoder"], string> = {
 
 /** A program that says a sound file with the same settings, and prints what comes of it. */
 export function toPython(settings: Settings, url: string): string {
-  const { base, encoder, language, playbackBufferMs, talk } = settings;
+  const { allCommands, base, encoder, language, playbackBufferMs, talk } = settings;
   const format = JSON.stringify(FORMATS[encoder]);
   const pushed = talk !== "open" && !base;
-  const options = [base && "base=True", !base && playbackBufferMs !== 2000 && `playback_buffer_ms=${playbackBufferMs}`];
+  const options = [base && "base=True", !base && playbackBufferMs !== 2000 && `playback_buffer_ms=${playbackBufferMs}`, !base && allCommands && 'features=["tools"]'];
   const given = ["URL", "TOKEN", ...options.filter(Boolean)].join(", ");
   return [
     "import asyncio",

@@ -16,6 +16,8 @@ export interface Settings {
   noiseSuppression: boolean;
   autoGainControl: boolean;
   base: boolean;
+  /** Every command is a tool call that is answered here, not only those that are configured so. */
+  allCommands: boolean;
   encoder: EncoderName;
   playbackBufferMs: number;
   theme: Theme;
@@ -39,6 +41,7 @@ export const DEFAULTS: Settings = {
   noiseSuppression: true,
   autoGainControl: true,
   base: false,
+  allCommands: false,
   encoder: "linear16",
   playbackBufferMs: 2000,
   theme: "system",
@@ -69,12 +72,13 @@ const LINKED = {
   noiseSuppression: "noise",
   autoGainControl: "gain",
   base: "base",
+  allCommands: "commands",
   encoder: "encoder",
   playbackBufferMs: "buffer",
 } as const satisfies Partial<Record<keyof Settings, string>>;
 
 /** Those that a call begins with: a change counts from the next one on. */
-export const FOR_NEXT_CALL: readonly (keyof Settings)[] = ["talk", "language", "base", "encoder", "playbackBufferMs"];
+export const FOR_NEXT_CALL: readonly (keyof Settings)[] = ["talk", "language", "base", "allCommands", "encoder", "playbackBufferMs"];
 
 /** `settings` with those of `given` that are valid. */
 export function merged(settings: Settings, given: Partial<Record<keyof Settings, unknown>>): Settings {

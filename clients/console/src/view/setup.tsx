@@ -238,6 +238,11 @@ function Wire() {
         </span>
         <small>At most, from 100 to 30,000. More of it bridges a longer gap in the connection.</small>
       </label>
+      <Toggle
+        name="allCommands"
+        label="Answer every command here"
+        hint="As a tool call; else only those that the gateway’s commands file gives to the client."
+      />
       <Toggle name="base" label="Base messages only" hint="No resume, rotation, tools or waterfall: the nine messages." />
     </Group>
   );
