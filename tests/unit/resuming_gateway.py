@@ -171,7 +171,8 @@ class ResumingGateway:
                 self.cut_after = None
                 self.cut()
         if isinstance(message, messages.AudioChunk) and self.acknowledges:
-            await self.send("audio_ack", sequence=int(message.sequence), windowMs=10_000, stream=1)
+            stream = sum(isinstance(came, extension.AudioStreamStart) for came in self.came)
+            await self.send("audio_ack", sequence=int(message.sequence), windowMs=10_000, stream=stream)
 
     async def _send(self, frame: str | bytes) -> None:
         self.sent.append(frame)

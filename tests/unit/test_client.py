@@ -20,6 +20,7 @@ from antiphon import messages
 from antiphon.client import (
     MAX_CHUNK_BYTES,
     BadMessage,
+    BaseOnly,
     CannotConnect,
     Client,
     ClientError,
@@ -133,6 +134,55 @@ class TestSending:
         sent = await self.sent(drive)
         assert [message["sequence"] for message in sent if "sequence" in message] == [0, 0]
         assert [message["duration"] for message in sent if "duration" in message] == [1234, 1234, 0]
+
+    @pytest.mark.parametrize(
+        ("rate_hz", "language", "what"),
+        [(7999, "en", "sampleRate"), (96_000, "en", "8000"), (16_000, "", "")],
+    )
+    async def test_what_is_no_stream_is_not_sent(self, rate_hz: int, language: str, what: str) -> None:
+        async def drive(client: Client) -> None:
+            with pytest.raises(ValueError, match=r"^There is no stream like that: ") as caught:
+                await client.start(rate_hz=rate_hz, language=language)
+            assert what in str(caught.value)
+            await client.start()
+
+        assert [message["type"] for message in (await self.sent(drive))[1:]] == ["audio_stream_start"]
+
+    async def test_one_stream_at_a_time(self) -> None:
+        async def drive(client: Client) -> None:
+            await client.start()
+            with pytest.raises(ClientError, match=r"end\(\) it before you start\(\) another") as caught:
+                await client.start()
+            assert caught.value.code == "AUDIO_STREAM_ACTIVE"
+            await client.end()
+            await client.start()
+
+        kinds = [message["type"] for message in (await self.sent(drive))[1:]]
+        assert kinds == ["audio_stream_start", "audio_stream_end", "audio_stream_start"]
+
+    async def test_a_stream_that_the_gateway_has_ended(self) -> None:
+        started: list[object] = []
+        done = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            await peer.receive()
+            await peer.fail("AUDIO_UNSUPPORTED", "That is no FLAC. The stream was ended.")
+            started.append(await peer.receive())
+            done.set()
+
+        async with connected(script) as client:
+            await client.start("FLAC")
+            assert isinstance(await anext(client), messages.Error)
+            await client.start("LINEAR16")
+            await done.wait()
+        assert isinstance(started[0], messages.AudioStreamStart)
+
+    async def test_a_base_session_takes_no_opus(self) -> None:
+        async with connected(accepting) as client:
+            with pytest.raises(BaseOnly):
+                await client.start("audio/ogg;codecs=opus")
+            await client.start()
 
     async def test_commands_and_renewal(self) -> None:
         async def drive(client: Client) -> None:

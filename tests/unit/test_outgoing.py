@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.client.outgoing import Frame, Outgoing
+from antiphon.client.outgoing import Frame, Outgoing, Place
 from antiphon.client.reconnect import Fate, Reconnect, fate
 
 OPERATIONS = ("chunk", "stream", "other", "write", "arrive", "acknowledge", "hear", "cut", "other node")
@@ -18,8 +18,12 @@ def outgoing(max_bytes: int = 1 << 20, max_audio_ms: float = 60_000) -> Outgoing
     return Outgoing(max_bytes, max_audio_ms)
 
 
-def chunk(sequence: int, name: str = "", audio_ms: float = 0.0) -> Frame:
-    return Frame(name.encode(), sequence=sequence, audio_ms=audio_ms)
+def chunk(sequence: int, name: str = "", audio_ms: float = 0.0, stream: int = 1) -> Frame:
+    return Frame(name.encode(), place=Place(stream, sequence), audio_ms=audio_ms)
+
+
+def acknowledge(kept: Outgoing, sequence: int, stream: int = 1) -> None:
+    kept.acknowledge(Place(stream, sequence))
 
 
 def command(name: str) -> Frame:
@@ -49,18 +53,18 @@ class Wire:
         self.safe = 0
         """How much of what came does not depend on the gateway's node."""
         self._wire: deque[Frame] = deque()
-        self._told: deque[tuple[int, bool]] = deque()
-        self._next = 0
-        self._acknowledged: int | None = None
+        self._told: deque[Place] = deque()
+        self._next = Place(0, 0)
+        self._acknowledged: Place | None = None
 
     def run(self, operation: str, number: int) -> None:
         match operation:
             case "chunk":
-                self._send(Frame(b"c", sequence=self._next))
-                self._next += 1
+                self._send(Frame(b"c", place=self._next))
+                self._next = self._next._replace(sequence=self._next.sequence + 1)
             case "stream":
                 self._send(Frame(b"start"))
-                self._next = 0
+                self._next = Place(self._next.stream + 1, 0)
             case "other":
                 self._send(Frame(b"other"))
             case "write":
@@ -70,8 +74,7 @@ class Wire:
             case "acknowledge":
                 self._acknowledge()
             case "hear" if self._told:
-                sequence, replayed = self._told.popleft()
-                self.kept.acknowledge(sequence, replayed=replayed)
+                self.kept.acknowledge(self._told.popleft())
             case "cut":
                 self.cut()
             case "other node":
@@ -98,7 +101,6 @@ class Wire:
 
     def cut(self) -> None:
         self._wire.clear()
-        self._told = deque((sequence, True) for sequence, _ in self._told)
         assert self.kept.resume(len(self.came)) == 0, "what was acknowledged is there"
 
     def finish(self) -> None:
@@ -115,20 +117,20 @@ class Wire:
     def _stream(self) -> list[Frame]:
         """Return the chunks of the open stream that have come."""
         begin = max((place for place, frame in enumerate(self.came) if frame.data == b"start"), default=-1)
-        return [frame for frame in self.came[begin + 1 :] if frame.sequence is not None]
+        return [frame for frame in self.came[begin + 1 :] if frame.place]
 
     def _acknowledge(self) -> None:
         last = self._stream()[-1:]
-        if last and last[0].sequence != self._acknowledged:
-            self._acknowledged = last[0].sequence
+        if last and last[0].place != self._acknowledged:
+            self._acknowledged = last[0].place
             assert self._acknowledged is not None
             self.safe = self.came.index(last[0]) + 1
-            self._told.append((self._acknowledged, False))
+            self._told.append(self._acknowledged)
 
     def _forget_acknowledgement(self) -> None:
         """Know no more than what is safe."""
         of_stream = self._stream()
-        safe = [frame.sequence for frame in of_stream if self.came.index(frame) < self.safe]
+        safe = [frame.place for frame in of_stream if self.came.index(frame) < self.safe]
         self._acknowledged = safe[-1] if safe else None
 
 
@@ -152,12 +154,13 @@ def test_what_is_kept_is_bounded(steps: list[tuple[int, int, bool, int]]) -> Non
     held: deque[Frame] = deque()
     sequence = 0
     for size, audio_ms, is_audio, acknowledged in steps:
-        frame = Frame(bytes(size), sequence=sequence if is_audio else None, audio_ms=audio_ms * is_audio)
+        place = Place(1, sequence) if is_audio else None
+        frame = Frame(bytes(size), place=place, audio_ms=audio_ms * is_audio)
         if kept.make_room_for(frame):
             kept.add(frame)
             held.append(frame)
             sequence += is_audio
-        kept.acknowledge(acknowledged)
+        acknowledge(kept, acknowledged)
         while len(held) > kept.added - kept.first:
             held.popleft()
         assert sum(len(frame.data) for frame in held) <= 100
@@ -174,7 +177,8 @@ class TestRoom:
         kept.add(chunk(0, audio_ms=60))
         assert not kept.make_room_for(chunk(1, audio_ms=50))
         assert waits(kept)
-        kept.acknowledge(0)
+        rest(kept)
+        acknowledge(kept, 0)
         assert kept.make_room_for(chunk(1, "1234567890", audio_ms=100))
         assert not waits(kept)
 
@@ -203,7 +207,7 @@ class TestRoom:
         kept.forget_written()
         assert (kept.first, kept.added) == (4, 4)
         kept.add(chunk(2))
-        kept.acknowledge(2)
+        acknowledge(kept, 2)
         assert kept.first == 5
 
     def test_what_has_come_goes_first(self) -> None:
@@ -231,7 +235,7 @@ class TestAcknowledgements:
         for frame in (command("a"), chunk(0, "b"), command("c"), chunk(1, "d"), command("e")):
             kept.add(frame)
         rest(kept)
-        kept.acknowledge(1)
+        acknowledge(kept, 1)
         assert kept.resume(4) == 0
         assert rest(kept) == ["e"]
 
@@ -239,53 +243,55 @@ class TestAcknowledgements:
         kept = outgoing()
         kept.add(chunk(0, "a"))
         kept.add(chunk(1, "b"))
-        kept.acknowledge(0)
+        acknowledge(kept, 0)
         kept.wrote(0)
         assert rest(kept) == ["b"]
 
-    @pytest.mark.parametrize("sequence", [-1, 0, 1, 3, 2**32])
-    def test_of_nothing(self, sequence: int) -> None:
+    def test_of_what_was_not_written(self) -> None:
         kept = outgoing()
-        kept.acknowledge(sequence)
+        for number in range(3):
+            kept.add(chunk(number, str(number)))
+        kept.wrote(0)
+        acknowledge(kept, 2**32)
+        assert rest(kept) == ["2"], "the second was on its way"
+
+    @pytest.mark.parametrize("sequence", [-1, 0, 1])
+    def test_of_what_is_forgotten(self, sequence: int) -> None:
+        kept = outgoing()
+        acknowledge(kept, sequence)
         for number in (0, 1, 2):
             kept.add(chunk(number))
-        kept.acknowledge(1)
+        rest(kept)
+        acknowledge(kept, 1)
         assert kept.first == 2
-        kept.acknowledge(sequence)
+        acknowledge(kept, sequence)
         assert kept.first == 2
 
-    def test_they_are_of_the_first_stream_that_they_can_be_of(self) -> None:
+    def test_they_are_of_one_stream_and_of_all_before_it(self) -> None:
         kept = outgoing()
-        for sequence in (0, 1, 2, 0, 1, 2, 3):
-            kept.add(chunk(sequence))
-        kept.acknowledge(1)
+        for stream, sequence in ((1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0)):
+            kept.add(chunk(sequence, stream=stream))
+        rest(kept)
+        acknowledge(kept, 1)
         assert kept.first == 2
-        kept.acknowledge(2)
-        assert kept.first == 3
-        kept.acknowledge(0)
-        assert kept.first == 4
-        kept.acknowledge(3)
+        acknowledge(kept, 1, stream=2)
+        assert kept.first == 5, "and what is left of the first is safe, too"
+        acknowledge(kept, 2)
+        assert kept.first == 5, "it comes again"
+        acknowledge(kept, 0, stream=4)
         assert kept.first == 7
 
-    def test_after_a_resumption_they_are_of_the_stream_that_was_open_then(self) -> None:
+    def test_they_may_come_after_a_resumption(self) -> None:
         kept = outgoing()
-        for sequence in (0, 1, 2, 0, 1, 2):
-            kept.add(chunk(sequence))
-        rest(kept)
-        assert kept.resume(4) == 0
-        kept.acknowledge(1, replayed=True)
-        assert kept.first == 2, "it was said of the first"
-        kept.acknowledge(1)
-        assert kept.first == 5
-
-    def test_a_stream_of_which_nothing_had_come_is_not_open(self) -> None:
-        kept = outgoing()
-        for sequence in (0, 1, 2, 0, 1, 2):
-            kept.add(chunk(sequence))
+        for stream, sequence in ((1, 0), (1, 1), (2, 0), (2, 1)):
+            kept.add(chunk(sequence, stream=stream))
         rest(kept)
         assert kept.resume(3) == 0
-        kept.acknowledge(1)
+        acknowledge(kept, 1)
         assert kept.first == 2
+        acknowledge(kept, 0, stream=2)
+        assert kept.first == 3
+        assert rest(kept) == [""]
 
 
 class TestResumption:
@@ -293,10 +299,11 @@ class TestResumption:
         kept = outgoing()
         for number in range(4):
             kept.add(chunk(number, str(number)))
-        kept.acknowledge(1)
+        rest(kept)
+        acknowledge(kept, 1)
         assert kept.resume(1) == 1
         assert rest(kept) == ["2", "3"]
-        kept.acknowledge(2)
+        acknowledge(kept, 2)
         assert kept.resume(2) == 0
         assert rest(kept) == ["3"], "and it is counted as the gateway does"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, Struct
 
-from antiphon import extension, frames, messages
+from antiphon import extension, messages
 from antiphon.client.dial import dial
 from antiphon.client.errors import (
     BaseOnly,
@@ -22,8 +22,10 @@ from antiphon.client.errors import (
 from antiphon.client.link import Link, now_ms
 from antiphon.client.outgoing import Frame
 from antiphon.client.reconnect import DEFAULT, Reconnect
+from antiphon.client.stream import Stream
 from antiphon.client.tokens import Tokens, TokenSource
 from antiphon.client.tools import Tool
+from antiphon.errors import ErrorCode
 from antiphon.extension import SUBPROTOCOL, ClientHello, ServerMessage, SessionInfo
 from antiphon.messages import StreamFormat
 
@@ -123,9 +125,7 @@ class Client:
         self._url = url
         self._on_frame = on_frame
         self._hello = hello
-        self._sequence = 0
-        self._bytes_a_ms = 0.0
-        self._sent_bytes = 0
+        self._stream = Stream(0)
 
     @property
     def info(self) -> SessionInfo | None:
@@ -182,24 +182,37 @@ class Client:
         rate_hz: int = 16_000,
         language: str = "en-US",
     ) -> None:
-        """Open an audio stream: 8000 to 48000 Hz; `language` is a BCP 47 tag.
+        """Open an audio stream: 8000 to 48000 Hz; `language` is a BCP 47 tag such as de or en-US.
 
-        LINEAR16 is mono. A base session takes no Opus, and says so by an Error.
+        LINEAR16 is mono PCM, 16 bit, little-endian; in FLAC and Ogg Opus the stream itself says its rate. One
+        is open at a time.
+
+        Raises:
+            ValueError: the rate or the language is none.
+            ClientError: a stream is open.
+            BaseOnly: it is Opus, which a base session does not take.
         """
-        self._sequence = self._sent_bytes = 0
-        self._bytes_a_ms = rate_hz * 2 / 1000 if format == "LINEAR16" else 0
+        if format.startswith("audio/"):
+            self._require_extended()
         config = extension.StreamConfig(sample_rate=rate_hz, format=format, language=language)
-        await self._send(extension.AudioStreamStart(timestamp=now_ms(), config=config))
+        async with self._link.sender.turn:
+            if self._link.streaming:
+                sentence = "A stream is open already: end() it before you start() another."
+                raise ClientError(sentence, ErrorCode.AUDIO_STREAM_ACTIVE)
+            stream, frame = Stream.begin(self._stream.number + 1, config, now_ms())
+            await self._link.sender.add(frame)
+            self._stream, self._link.streaming = stream, True
+        await self._link.sender.flush()
 
     async def send_audio(self, data: bytes) -> None:
         """Send the stream's next bytes, cut anywhere; large ones go as several chunks."""
-        for place in range(0, len(data), MAX_CHUNK_BYTES):
-            chunk = data[place : place + MAX_CHUNK_BYTES]
+        for begin in range(0, len(data), MAX_CHUNK_BYTES):
+            chunk = data[begin : begin + MAX_CHUNK_BYTES]
             async with self._link.sender.turn:
-                await self._link.sender.add(self._chunk(chunk))
+                stream = self._stream
+                await self._link.sender.add(stream.chunk(chunk, now_ms(), binary=self.binary_audio))
                 # Only now: a chunk that is cancelled while it waits for room leaves no gap.
-                self._sequence += 1
-                self._sent_bytes += len(chunk)
+                stream.sent(chunk)
             await self._link.sender.flush()
 
     async def end(self, duration_ms: float | None = None) -> None:
@@ -207,9 +220,13 @@ class Client:
 
         `duration_ms` is how much audio that was; for LINEAR16 it is counted where it is not given.
         """
-        if duration_ms is None:
-            duration_ms = self._sent_bytes / self._bytes_a_ms if self._bytes_a_ms else 0
-        await self._send(messages.AudioStreamEnd(timestamp=now_ms(), duration=duration_ms))
+        async with self._link.sender.turn:
+            if duration_ms is None:
+                duration_ms = self._stream.duration_ms
+            message = messages.AudioStreamEnd(timestamp=now_ms(), duration=duration_ms)
+            await self._link.sender.add(Frame(messages.encode(message)))
+            self._link.streaming = False
+        await self._link.sender.flush()
 
     async def command(self, text: str, context: dict[str, Any] | None = None) -> None:
         """Send a typed turn; `context` is any JSON object."""
@@ -313,15 +330,6 @@ class Client:
             sentence = f"The gateway at {self._url} did not answer to the token in {timeout_s:g} seconds."
             raise CannotConnect(sentence) from None
         raise self.closed()
-
-    def _chunk(self, data: bytes) -> Frame:
-        """Return the frame of the stream's next chunk."""
-        audio_ms = len(data) / self._bytes_a_ms if self._bytes_a_ms else 0.0
-        if self.binary_audio:
-            frame = frames.Frame(frames.AUDIO_CHUNK, self._sequence, now_ms(), data)
-            return Frame(frames.pack(frame), text=False, sequence=self._sequence, audio_ms=audio_ms)
-        message = messages.AudioChunk(timestamp=now_ms(), data=data, sequence=self._sequence)
-        return Frame(messages.encode(message), sequence=self._sequence, audio_ms=audio_ms)
 
     async def _extend(self, message: Struct) -> None:
         self._require_extended()

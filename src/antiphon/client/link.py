@@ -22,7 +22,7 @@ from websockets.frames import CloseCode
 from antiphon import extension, messages
 from antiphon.client.dial import drop
 from antiphon.client.errors import AuthorizationLost, ClientError, Closed, SessionLost
-from antiphon.client.outgoing import Frame, Outgoing
+from antiphon.client.outgoing import Frame, Outgoing, Place
 from antiphon.client.reader import Reader, is_fatal
 from antiphon.client.reconnect import DEFAULT, Fate, Reconnect, fate
 from antiphon.client.resuming import TokenExpired, TryAgain, resume
@@ -58,6 +58,8 @@ class Link:
         self.extended = socket.subprotocol == SUBPROTOCOL
         self.resumptions = 0
         self.lossy = False
+        self.streaming = False
+        """Whether a stream of audio is open, at the gateway too."""
         self.on_lost = on_lost
         self._socket = socket
         self._url = url
@@ -76,7 +78,6 @@ class Link:
         """The token that the connection was resumed with."""
         self._heard_ms: float | UnsetType = UNSET
         self._resume_s = 0.0
-        self._replayed_to = 0
         self._lost: SessionLost | None = None
 
     @property
@@ -259,7 +260,6 @@ class Link:
         )
         self._socket, frame, resumed = await resume(self._url, self._timeout_s, message)
         self._resume_token, self._resumed_with = resumed.resume_token, token
-        self._replayed_to = self.reader.received + resumed.replayed
         missing = self.sender.outgoing.resume(resumed.received)
         self.lossy |= resumed.lossy or missing > 0
         self.resumptions += 1
@@ -317,9 +317,8 @@ class Link:
                 self._session_id = session_id
             case SessionInfo():
                 self._note_info(message)
-            case extension.AudioAck(sequence=sequence):
-                replayed = self.reader.received <= self._replayed_to
-                self.sender.outgoing.acknowledge(sequence, replayed=replayed)
+            case extension.AudioAck(stream=stream, sequence=sequence):
+                self.sender.outgoing.acknowledge(Place(stream, sequence))
                 self.sender.changed()
             case extension.AudioHeard(heard_ms=heard_ms):
                 self._heard_ms = heard_ms
@@ -328,6 +327,7 @@ class Link:
             case messages.Error(code=code) if code in _REFUSED_AUDIO:
                 self.sender.outgoing.await_no_more()
                 self.sender.changed()
+                self.streaming &= code != ErrorCode.AUDIO_UNSUPPORTED  # which ends the stream
             case _:
                 pass
 

@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from msgspec import Struct
+
+class Place(NamedTuple):
+    """Where a chunk of audio stands: in which of the session's streams, the first being 1, and where there."""
+
+    stream: int
+    sequence: int
 
 
 class Frame(NamedTuple):
-    """A frame for the gateway; `sequence` and `audio_ms` are those of a chunk of audio."""
+    """A frame for the gateway; `place` and `audio_ms` are those of a chunk of audio."""
 
     data: bytes
     text: bool = True
-    sequence: int | None = None
+    place: Place | None = None
     audio_ms: float = 0.0
 
 
 class Outgoing:
-    """Frames by their number, the first of the session being 0: written in order, and kept.
-
-    A stream's chunks are numbered from 0 on, so an acknowledgement alone does not say which stream it means.
-    It is taken for the first that it can be, as they come in order. Where a later one was meant, too little
-    is forgotten for a while, and never too much.
-    """
+    """Frames by their number, the first of the session being 0: written in order, and kept."""
 
     def __init__(self, max_bytes: int, max_audio_ms: float) -> None:
         self.written = 0
@@ -37,10 +37,7 @@ class Outgoing:
         """The number of the first frame that is kept."""
         self._frames: deque[Frame] = deque()
         self._chunks: deque[_Chunk] = deque()
-        self._streams: deque[_Stream] = deque()
-        self._begun = 0
         self._came = 0
-        self._resumed_in = 0
         self._bytes = 0
         self._audio_ms = 0.0
         self._max_bytes = max_bytes
@@ -70,12 +67,8 @@ class Outgoing:
         self._frames.append(frame)
         self._bytes += len(frame.data)
         self._audio_ms += frame.audio_ms
-        if frame.sequence is not None:
-            if not self._streams or frame.sequence <= self._streams[-1].last:
-                self._begun += 1
-                self._streams.append(_Stream(self._begun, number, frame.sequence))
-            self._streams[-1].last = frame.sequence
-            self._chunks.append(_Chunk(number, (self._begun, frame.sequence)))
+        if frame.place:
+            self._chunks.append(_Chunk(number, frame.place))
         return number
 
     def peek(self) -> Frame | None:
@@ -89,22 +82,12 @@ class Outgoing:
     def forget_written(self) -> None:
         """Keep nothing of what is written, where a lost connection is the end anyway."""
         self._drop(self.written)
-        while len(self._streams) > 1:
-            self._streams.popleft()
 
-    def acknowledge(self, sequence: int, *, replayed: bool = False) -> None:
-        """Note that audio is safe, and all sent before it; `replayed` if that was said before a cut."""
-        streams = self._streams
-        while len(streams) > 1 and not (
-            streams[0].acknowledged < sequence <= streams[0].last
-            and (replayed or streams[0].number >= self._resumed_in)
-        ):
-            streams.popleft()
-        if not (streams and streams[0].acknowledged < sequence <= streams[0].last):
-            return  # It is of nothing that was sent; or it comes again.
-        streams[0].acknowledged = sequence
+    def acknowledge(self, place: Place) -> None:
+        """Note that audio is safe up to there, and all sent before it; of what was not written nothing is."""
         through = None
-        while self._chunks and self._chunks[0].place <= (streams[0].number, sequence):
+        # What is being written may be acknowledged sooner than it is known to be written.
+        while self._chunks and self._chunks[0].place <= place and self._chunks[0].number <= self.written:
             through = self._chunks.popleft().number
         if through is not None:
             self._drop(through + 1)
@@ -120,9 +103,6 @@ class Outgoing:
         Return how many are missing: they were acknowledged, and the gateway has lost them all the same.
         """
         missing = max(0, self.first - received)
-        # What is acknowledged from now on is of no stream before this one.
-        begun = [stream.number for stream in self._streams if stream.begin < received]
-        self._resumed_in = max(begun, default=0)
         if received < self.first:
             self._renumber(received)
         elif received > self.added:
@@ -136,8 +116,6 @@ class Outgoing:
         shift = first - self.first
         self.first = first
         self._chunks = deque(chunk._replace(number=chunk.number + shift) for chunk in self._chunks)
-        for stream in self._streams:
-            stream.begin += shift
 
     def _fits(self, frame: Frame) -> bool:
         return (
@@ -158,16 +136,7 @@ class Outgoing:
 
 
 class _Chunk(NamedTuple):
-    """Which frame is which chunk of audio: of a stream, and its sequence there."""
+    """Which frame is which chunk of audio."""
 
     number: int
-    place: tuple[int, int]
-
-
-class _Stream(Struct):
-    """A stream of audio: the frame it begins with, its last chunk so far, the last that is acknowledged."""
-
-    number: int
-    begin: int
-    last: int
-    acknowledged: int = -1
+    place: Place
