@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from antiphon.talk.sound import PLAYBACK_HZ, PlaybackQueue
+from antiphon.client.sound import PLAYBACK_HZ, PlaybackQueue
 
 BLOCK = 1600
 """Bytes of a captured block: 50 ms at 16 kHz."""
@@ -14,7 +14,7 @@ LOUD = b"\x11\x22" * 8000
 
 
 class FakeSound:
-    """A `Sound`. The microphone runs five times as fast as time, the loudspeaker as time does."""
+    """An `AudioInterface`. The microphone runs five times as fast as time, the loudspeaker as time does."""
 
     def __init__(self) -> None:
         self.recorded = bytearray()
@@ -35,6 +35,9 @@ class FakeSound:
         del self._said[:BLOCK]
         return block.ljust(BLOCK, b"\0")
 
+    def discard(self) -> None:
+        """Nothing is captured before it is read."""
+
     def play(self, pcm: bytes) -> None:
         self._run()
         self._queue.play(pcm)
@@ -42,6 +45,7 @@ class FakeSound:
     def flush(self) -> None:
         self.flushes.append(self.played_ms)
         self._queue.flush()
+        self._queue.pull(480)  # what fades is not recorded
 
     @property
     def played_ms(self) -> float:

@@ -218,7 +218,7 @@ class TestByVoice:
             async with talking(arguments(gateway, "--base"), sound):
                 sound.say(LOUD)
                 await so_far(lambda: sound.played_ms > 200)
-            assert not sound.flushes
+                assert not sound.flushes
 
     async def test_push_to_talk(self, capsys: pytest.CaptureFixture[str]) -> None:
         model = Patient()

@@ -19,7 +19,7 @@ import pytest
 
 from antiphon import extension
 from antiphon.audio.stream import AudioStream
-from antiphon.client import BaseOnly, Closed, SessionLost
+from antiphon.client import BaseOnly, Closed, SessionLost, SoundError
 from antiphon.messages import AudioChunk, AudioResponse, AudioStreamEnd, AuthSuccess, RecognitionResult
 from antiphon.talk import Exchange, TalkError, Turn, add_arguments, run, talk
 from audio_samples import SPEECH, speech, tone, write_wav
@@ -641,10 +641,12 @@ class TestVoice:
     async def test_an_answer_that_cannot_be_played(self) -> None:
         async def script(peer: Peer) -> None:
             await peer.accept()
+            await peer.until(extension.ClientHello)
+            await peer.send("response_started", responseId="r1", format="audio/pcm", language="en-US")
             await peer.answer("Yes.", rate_hz=16_000)
 
         with pytest.raises(
-            TalkError, match="The answer comes as audio/pcm;rate=16000, which cannot be played"
+            SoundError, match="The answer comes as audio/pcm;rate=16000, which cannot be played"
         ):
             await self.said(script)
 
@@ -666,6 +668,7 @@ class TestVoice:
 
         async def script(peer: Peer) -> None:
             await peer.accept()
+            await peer.until(extension.ClientHello)
             await peer.respond("Yes.", duration_ms=300)
             marks.extend(peer.marks)
             await peer.socket.close(1000)

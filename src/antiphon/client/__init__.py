@@ -12,7 +12,9 @@ takes no more. A session of antiphon.v1 survives the loss of its connection: ite
 """
 
 from antiphon.client.binary import pcm_rate
-from antiphon.client.connection import MAX_CHUNK_BYTES, Client, connect
+from antiphon.client.connecting import connect
+from antiphon.client.connection import MAX_CHUNK_BYTES, Client
+from antiphon.client.device import Device, Devices, Sound, devices
 from antiphon.client.errors import (
     AuthorizationLost,
     BadMessage,
@@ -23,17 +25,21 @@ from antiphon.client.errors import (
     NotAuthorized,
     Refused,
     SessionLost,
+    SoundError,
 )
 from antiphon.client.reader import MAX_UNREAD
 from antiphon.client.reconnect import DEFAULT, Reconnect
+from antiphon.client.sound import AudioInterface, Levels
 from antiphon.client.speaker import Mark, Speaker
 from antiphon.client.tokens import TokenSource
 from antiphon.client.tools import Tool
+from antiphon.client.voice import Voice
 
 __all__ = [
     "DEFAULT",
     "MAX_CHUNK_BYTES",
     "MAX_UNREAD",
+    "AudioInterface",
     "AuthorizationLost",
     "BadMessage",
     "BaseOnly",
@@ -41,14 +47,21 @@ __all__ = [
     "Client",
     "ClientError",
     "Closed",
+    "Device",
+    "Devices",
+    "Levels",
     "Mark",
     "NotAuthorized",
     "Reconnect",
     "Refused",
     "SessionLost",
+    "Sound",
+    "SoundError",
     "Speaker",
     "TokenSource",
     "Tool",
+    "Voice",
     "connect",
+    "devices",
     "pcm_rate",
 ]

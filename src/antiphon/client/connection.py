@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from msgspec import UNSET, Struct
 
 from antiphon import extension, messages
-from antiphon.client.dial import dial
 from antiphon.client.errors import (
     BaseOnly,
     CannotConnect,
@@ -21,77 +20,18 @@ from antiphon.client.errors import (
 )
 from antiphon.client.link import Link, now_ms
 from antiphon.client.outgoing import Frame
-from antiphon.client.reconnect import DEFAULT, Reconnect
+from antiphon.client.sound import CAPTURE_HZ, AudioInterface
 from antiphon.client.stream import Stream
-from antiphon.client.tokens import Tokens, TokenSource
-from antiphon.client.tools import Tool
+from antiphon.client.voice import Voice, by_hand, by_voice
 from antiphon.errors import ErrorCode
-from antiphon.extension import SUBPROTOCOL, ClientHello, ServerMessage, SessionInfo
+from antiphon.extension import ClientHello, ServerMessage, SessionInfo
 from antiphon.messages import StreamFormat
+
+_LEAVE_S: Final = 1.0
+"""How long the end of a stream may take to be sent."""
 
 MAX_CHUNK_BYTES: Final = 32 * 1024
 """Audio that goes into one message: base64 makes it 44 KiB, the gateway takes 64."""
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    token: TokenSource,
-    *,
-    timeout_s: float = 10.0,
-    on_frame: Callable[[bytes], None] | None = None,
-    base: bool = False,
-    output_formats: Sequence[str] = (),
-    binary_audio: bool = False,
-    playback_buffer_ms: float | None = None,
-    features: Sequence[str] = (),
-    tools: Mapping[str, Tool] | None = None,
-    reconnect: Reconnect | None = DEFAULT,
-    on_lost: Callable[[], None] | None = None,
-) -> AsyncIterator[Client]:
-    """Open a session at `url` (ws: or wss:) and close it on leaving.
-
-    `token` may also be a function, or a coroutine function, that returns one. It is asked when a token is
-    needed: now, before the one in force expires, and to resume when it has expired.
-
-    `timeout_s` bounds the handshake and, again, the wait for the token to be accepted. `on_frame` gets
-    every frame from the gateway, as received and when it is iterated over.
-
-    The session is one of antiphon.v1 unless `base` is set or the gateway knows the base messages only:
-    `Client.extended`. `output_formats`, `binary_audio`, `playback_buffer_ms` and `features` are those of
-    client_hello. `tools` carry out the model's calls by their names; other calls are the caller's, who gets
-    the messages of all.
-
-    A session of antiphon.v1 survives the loss of its connection, as `reconnect` says (see `Client`); with
-    None it does not. `on_lost` is called when a connection is lost and the client begins to come back.
-
-    Raises:
-        CannotConnect, Refused, NotAuthorized, Closed, BadMessage; and what `token` raises.
-    """
-    hello = ClientHello(
-        features=tuple(features) or UNSET,
-        output_formats=tuple(output_formats) or UNSET,
-        binary_audio=binary_audio or UNSET,
-        playback_buffer_ms=UNSET if playback_buffer_ms is None else playback_buffer_ms,
-    )
-    tokens = Tokens(token)
-    first = await tokens.get()
-    socket = await dial(url, timeout_s, () if base else (SUBPROTOCOL,))
-    link = Link(socket, url, timeout_s, tokens, reconnect, tools or {}, on_lost)
-    try:
-        client = Client(link, url, on_frame, hello)
-        running = asyncio.create_task(link.run())
-        try:
-            await client._authenticate(first, timeout_s)
-            yield client
-        finally:
-            running.cancel()
-            await link.reader.aclose()
-            await asyncio.wait([running])
-            if not running.cancelled():
-                running.result()
-    finally:
-        await link.aclose()
 
 
 class Client:
@@ -278,6 +218,62 @@ class Client:
         """Answer a ToolCall with why it was not carried out, as a sentence for the model."""
         await self._extend(extension.ToolResult(call_id=call_id, error=sentence))
 
+    # ---- by microphone and loudspeaker
+
+    @asynccontextmanager
+    async def talk(
+        self, sound: AudioInterface, *, language: str = "en-US", push_to_talk: bool = False
+    ) -> AsyncIterator[Voice]:
+        """Talk by microphone and loudspeaker from here to the end of the `async with`; iterate meanwhile.
+
+            with Sound() as sound:
+                async with client.talk(sound):
+                    async for message in client:
+                        ...
+
+        What the microphone hears is sent, as an audio stream of its own. Answers are played as they come,
+        however slow the iteration is; when the user speaks over one it is silent at once, and the gateway is
+        told how much of it was heard. With `push_to_talk` only what is said between `start_talking()` and
+        `stop_talking()` of the Voice is sent; that ends automatic detection for the session.
+
+        What is wrong with the sound while that goes on, a microphone that is unplugged say, is raised by the
+        iteration. On leaving, the loudspeaker is silent and the stream ends.
+
+        Raises:
+            ClientError: a stream is open.
+            BaseOnly: a base session has no push to talk.
+            SoundError: the sound could not be used to its end.
+        """
+        if push_to_talk:
+            self._require_extended()
+        await self.start("LINEAR16", CAPTURE_HZ, language)
+        voice = Voice(self, sound, push_to_talk=push_to_talk)
+        reader = self._link.reader
+        reader.play = lambda message: self._play(voice, message)
+        tasks = [asyncio.create_task(voice.speak())]
+        if self.extended:
+            tasks.append(asyncio.create_task(voice.report()))
+        for task in tasks:
+            task.add_done_callback(self._note_failure)
+        try:
+            if self.extended:
+                await self._send(by_voice(self._hello))
+            yield voice
+        finally:
+            reader.play = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            sound.flush()
+            with suppress(Closed, TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self.end()
+                    if self.extended:
+                        await self._send(by_hand(self._hello))
+        if failure := reader.failure:
+            reader.fail(None)
+            raise failure
+
     # ---- what comes
 
     def __aiter__(self) -> AsyncIterator[ServerMessage]:
@@ -304,6 +300,18 @@ class Client:
         return self._link.closed()
 
     # ---- within
+
+    def _play(self, voice: Voice, message: ServerMessage) -> Struct | None:
+        try:
+            return voice.play(message)
+        except Exception as error:  # noqa: BLE001 (the sound may be the application's)
+            self._link.reader.play = None
+            self._link.reader.fail(error)
+            return None
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._link.reader.fail(error)
 
     async def _authenticate(self, token: str, timeout_s: float) -> None:
         try:

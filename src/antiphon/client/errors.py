@@ -13,7 +13,8 @@ class ClientError(Exception):
     │   └── SessionLost           its connection was lost, and could not be resumed
     │       └── AuthorizationLost since the token was not accepted for it: NotAuthorized, too
     ├── BadMessage                it sent what is no message of the protocol
-    └── BaseOnly                  it does not speak the extensions of the protocol
+    ├── BaseOnly                  it does not speak the extensions of the protocol
+    └── SoundError                there is no microphone or loudspeaker, or none any more
     """
 
     def __init__(self, sentence: str, code: str | None = None) -> None:
@@ -59,6 +60,10 @@ class BadMessage(ClientError):  # noqa: N818
 
 class BaseOnly(ClientError):  # noqa: N818
     """The session has the base messages only: by choice, or since the gateway knows no more."""
+
+
+class SoundError(ClientError):
+    """The machine's microphone or loudspeaker cannot be used, or not any more."""
 
 
 def not_antiphon(url: str) -> BadMessage:

@@ -16,6 +16,8 @@ class Inbox(Generic[T]):
         self._items: deque[T] = deque()
         self._limit = limit
         self._ended = False
+        self.failure: Exception | None = None
+        """What the next `get` raises."""
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -32,14 +34,25 @@ class Inbox(Generic[T]):
 
         Raises:
             EOFError: there is none, and none will come.
+            Exception: what `fail` was given, once.
         """
-        while not self._items:
+        while True:
+            if failure := self.failure:
+                self.failure = None
+                raise failure
+            if self._items:
+                break
             if self._ended:
                 raise EOFError
             self._filled.clear()
             await self._filled.wait()
         self._room.set()
         return self._items.popleft()
+
+    def fail(self, failure: Exception | None) -> None:
+        """Let the next `get` raise this, ahead of all that waits; with None, let it raise nothing."""
+        self.failure = failure
+        self._filled.set()
 
     def end(self) -> None:
         """Let nothing more come."""

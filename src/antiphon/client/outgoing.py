@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where a chunk of audio stands: in which of the session's streams, the first being 1, and where there."""
+    """Where a chunk of audio stands: in which of the session's streams, from 1 on, and where in that."""
 
     stream: int
     sequence: int

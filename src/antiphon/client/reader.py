@@ -54,6 +54,8 @@ class Reader:
         """How long a connection may be silent before it is taken for dead."""
         self.holds = False
         """Whether an error that ends a connection is held back until it is known that it ends the session."""
+        self.play: Callable[[ServerMessage], Struct | None] | None = None
+        """Plays what comes, however late it is iterated over; returns what the gateway is to be told."""
         self._held: Received | None = None
         self._extended = extended
         self._tools = tools
@@ -69,8 +71,18 @@ class Reader:
 
         Raises:
             EOFError: nothing more will.
+            Exception: what `fail` was given.
         """
         return await self._inbox.get()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the iteration is to raise next."""
+        return self._inbox.failure
+
+    def fail(self, failure: Exception | None) -> None:
+        """Let the iteration raise this next, or no more; it goes on after it."""
+        self._inbox.fail(failure)
 
     @contextmanager
     def pong(self) -> Iterator[tuple[int, asyncio.Future[float | None]]]:
@@ -143,6 +155,8 @@ class Reader:
         """Do what does not wait for the iteration."""
         self._answers.note(message)
         self._note(message)
+        if self.play and (answer := self.play(message)):
+            await self._reply(answer)
         match message:
             case messages.Error():
                 self.last_error = message

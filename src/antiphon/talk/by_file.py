@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from antiphon.audio.recording import Recording
 from antiphon.client import Client, Closed, Speaker
+from antiphon.client.voice import report
 from antiphon.extension import AudioFlush, ResponseStarted, ServerMessage, ToolCall
 from antiphon.messages import AudioResponse, StreamFormat
+from antiphon.talk.declining import decline
 from antiphon.talk.keeper import Keeper
-from antiphon.talk.playing import decline, report
 from antiphon.talk.turn import Exchange, Turn, Waiting
 from antiphon.talk.view import View
 

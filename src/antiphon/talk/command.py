@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from antiphon import event_loop
 from antiphon.audio.recording import Recording, RecordingError
-from antiphon.client import DEFAULT, Client, ClientError, connect
+from antiphon.client import DEFAULT, AudioInterface, Client, ClientError, Sound, SoundError, connect
 from antiphon.messages import StreamFormat
-from antiphon.talk import by_file, by_voice, device
+from antiphon.talk import by_file, by_voice
 from antiphon.talk.errors import TalkError
-from antiphon.talk.sound import Sound
 from antiphon.talk.view import View
 
 _INPUTS: Final[dict[str, StreamFormat]] = {
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
 
 
-async def talk(args: argparse.Namespace, sound: Sound | None = None, keys: int = 0) -> int:
+async def talk(args: argparse.Namespace, sound: AudioInterface | None = None, keys: int = 0) -> int:
     """Speak the files, or by microphone and loudspeaker, and return the exit status.
 
     `sound` takes the place of the machine's own microphone and loudspeaker, and the file descriptor `keys`
@@ -116,10 +115,24 @@ async def talk(args: argparse.Namespace, sound: Sound | None = None, keys: int =
         )
     _check_for_voice(args)
     voice_options = by_voice.Options(args.language, args.push_to_talk, args.save, keys)
-    with nullcontext(sound) if sound else device.opened() as voice:
+    with _opened(sound) as opened:
         return await _session(
-            args, lambda client, view: by_voice.converse(client, voice, voice_options, view)
+            args, lambda client, view: by_voice.converse(client, opened, voice_options, view)
         )
+
+
+@contextmanager
+def _opened(sound: AudioInterface | None) -> Iterator[AudioInterface]:
+    """Have the sound that is given, or else the machine's own."""
+    if sound:
+        yield sound
+        return
+    with ExitStack() as stack:
+        try:
+            own = stack.enter_context(Sound())
+        except SoundError as error:
+            raise TalkError(f"{error} Or name a sound FILE.") from None
+        yield own
 
 
 async def _session(args: argparse.Namespace, conversation: Callable[[Client, View], Awaitable[int]]) -> int:
@@ -144,8 +157,8 @@ def _connected(args: argparse.Namespace, view: View) -> AbstractAsyncContextMana
         base=args.base,
         output_formats=() if args.output == "pcm" else (_OUTPUTS[args.output],),
         binary_audio=args.binary,
-        playback_buffer_ms=by_file.BUFFER_MS if args.files else by_voice.BUFFER_MS,
-        features=("playback_mark",),
+        playback_buffer_ms=by_file.BUFFER_MS if args.files else None,
+        features=("playback_mark",) if args.files else (),
         reconnect=None if args.no_resume else DEFAULT,
         on_lost=view.lost,
     )
