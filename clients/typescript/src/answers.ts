@@ -66,7 +66,7 @@ export class Answers {
     this.#host.begun(responseId);
     this.#host.emit({ type: "response", responseId, status: "started" });
     if (rateHz === undefined) {
-      const message = `This answer comes as ${format}, which is not played here; its words can be read.`;
+      const message = `This answer comes as ${format}: it can be read, not played.`;
       this.#host.emit({ type: "error", code: "UNSUPPORTED", message });
     }
   }

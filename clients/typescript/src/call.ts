@@ -1,13 +1,11 @@
 import { Answers } from "./answers.js";
-import type { EncoderFactory } from "./encoders/encoder.js";
 import { Emitter } from "./emitter.js";
 import { CallError, MicrophoneError } from "./errors.js";
-import type { AgentState, CallEvent, CallEventOf, CallEventType, CallState, MicrophoneState } from "./events.js";
-import { decodeFile } from "./audio/file.js";
-import { Microphone } from "./audio/microphone.js";
-import { microphoneError } from "./audio/microphone_errors.js";
+import type { AgentState, CallEvent, CallEventOf, CallEventType, CallState, MicrophoneState, TurnHopName } from "./events.js";
+import { askForMicrophone } from "./audio/ask.js";
+import type { Microphone } from "./audio/microphone.js";
 import { Sound } from "./audio/sound.js";
-import { Speaker } from "./audio/speaker.js";
+import type { Speaker } from "./audio/speaker.js";
 import type { ClientHelloMessage, ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
 import type { CallOptions, MicrophoneOptions, OutputOptions, Tool } from "./options.js";
 import { DEFAULT_RECONNECT } from "./session/reconnect.js";
@@ -22,8 +20,8 @@ const STREAM_RATE_HZ = 16_000;
 const BACKLOG_MS = 60_000;
 const PLAYBACK_BUFFER_MS = 2000;
 const TIMEOUT_MS = 10_000;
+const NOT_LOADED = "A part of the client could not be loaded; reload the page."; // as after a deploy
 const RELEASE_MS = 300; // how long the last words of a push to talk may be on their way from the microphone
-const FILE_CHUNK_MS = 40;
 
 /**
  * A conversation with a gateway.
@@ -47,6 +45,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #error: CallError | undefined;
   #sound: Sound | undefined;
   #speaker: Speaker | undefined;
+  #speaking: Promise<void> | undefined;
   #microphone: Microphone | undefined;
   #microphoneState: MicrophoneState = "off";
   #microphoneOptions: MicrophoneOptions;
@@ -61,7 +60,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #lastUser = { id: "", text: "", open: false };
   #result: RecognitionResultMessage | undefined; // the recognition_result that its transcript_update follows
   #wakeLock: WakeLockSentinel | undefined;
-  #watching: (() => void) | undefined;
+  #watching: AbortController | undefined;
 
   constructor(options: CallOptions) {
     this.#options = options;
@@ -144,6 +143,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#error = undefined;
     this.#emitter.begin();
     this.#enter("connecting");
+    await this.#speaking; // so that the gateway is told what is played here
+    if (this.#isClosed) throw notConnected();
     const session = this.#makeSession();
     try {
       await session.open();
@@ -187,14 +188,19 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       const sound = this.#wakeSound();
       if (!sound) throw new MicrophoneError("unsupported", "There is no microphone outside of browsers; use sendAudio().");
       this.#enterMicrophone("asking");
-      const opening = Microphone.open(sound, options, {
-        audio: (samples, at) => this.#heard(samples, at),
-        ended: (error) => void this.#lostMicrophone(error),
-        silent: (silent) => this.#enterMicrophone(this.#onOrMuted, silent ? microphoneError("silent") : undefined),
-        replaced: () => this.#enterMicrophone(this.#onOrMuted),
-      });
+      const asked = askForMicrophone(options);
+      asked.catch(() => {}); // it is awaited below
       await before?.stop();
-      const microphone = await opening;
+      const { Microphone } = await import("./audio/microphone.js").catch((cause: unknown) => {
+        throw new MicrophoneError("unsupported", NOT_LOADED, cause);
+      });
+      const listener = {
+        audio: (samples: Int16Array, at: number) => this.#heard(samples, at),
+        ended: (error: MicrophoneError) => void this.#lostMicrophone(error),
+        silent: (silent?: MicrophoneError) => this.#enterMicrophone(this.#onOrMuted, silent),
+        replaced: () => this.#enterMicrophone(this.#onOrMuted),
+      };
+      const microphone = await Microphone.open(sound, options, listener, asked);
       if (this.#microphoneState === "off") return await microphone.stop(); // closed while it was asked for
       this.#microphone = microphone;
       microphone.muted = this.#muted;
@@ -254,7 +260,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Sends samples as if they were spoken now: mono, 16 bit. A stream is opened where none is open. */
   sendAudio(samples: Int16Array, rateHz = STREAM_RATE_HZ): void {
-    if (!this.#uplink) throw new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
+    if (!this.#uplink) throw notConnected();
     this.#uplink.take(samples, performance.now() - (1000 * samples.length) / rateHz, rateHz);
   }
 
@@ -271,18 +277,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     file: Blob,
     { signal, onProgress }: { signal?: AbortSignal; onProgress?: (sentMs: number, totalMs: number) => void } = {},
   ): Promise<void> {
-    const samples = await decodeFile(file);
-    const totalMs = (1000 * samples.length) / STREAM_RATE_HZ;
-    const size = (STREAM_RATE_HZ * FILE_CHUNK_MS) / 1000;
-    const beganAt = performance.now();
-    for (let at = 0; at < samples.length; at += size) {
-      const dueMs = beganAt + (1000 * Math.min(at + size, samples.length)) / STREAM_RATE_HZ - performance.now();
-      if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
-      if (signal?.aborted || !this.#uplink) break;
-      this.sendAudio(samples.subarray(at, at + size));
-      onProgress?.(Math.min((1000 * (at + size)) / STREAM_RATE_HZ, totalMs), totalMs);
-    }
-    await this.endAudio();
+    const { sendFile } = await import("./audio/file.js");
+    await sendFile(this, file, signal, onProgress);
   }
 
   // ---- the conversation
@@ -290,7 +286,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Sends a typed turn, with any JSON object that goes to the model with it. */
   sendText(text: string, context?: Record<string, unknown>): void {
     const session = this.#session;
-    if (!session || session.state === "over") throw new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
+    if (!session || session.state === "over") throw notConnected();
     session.send({ type: "command", command: text, ...(context ? { context } : {}) });
     this.#answers.userFinal();
     const utteranceId = `typed${++this.#typed}`;
@@ -404,9 +400,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         },
       },
     );
-    const encoder = encoderFor(this.#options.encoder, base);
     const failed = (error: CallError): void => this.#emit({ type: "error", code: error.code, message: error.message });
-    this.#uplink = new Uplink(session, encoder, () => this.#language, failed);
+    this.#uplink = new Uplink(session, this.#options.encoder, () => this.#language, failed);
     this.#session = session;
     return session;
   }
@@ -442,8 +437,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     await microphone?.stop();
     if (session && session.state !== "over") await this.#uplink?.end();
     await session?.close();
-    if (this.#session !== session || this.#isClosed) return;
-    this.#watching?.();
+    if (this.#session !== session || this.#isClosed) return; // meanwhile
+    this.#watching?.abort();
     this.#watching = undefined;
     this.#tools.end();
     this.#answers.end();
@@ -455,7 +450,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     void this.#holdScreen();
     this.#enter("closed");
     this.#showAgent();
-    this.#emit({ type: "closed", ...(error ? { error } : {}) });
+    this.#emit({ type: "closed", error });
     this.#emitter.end();
   }
 
@@ -479,11 +474,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       case "response_started":
         return this.#answers.started(message);
       case "response_timing": {
-        const { responseId, speechEndedAt, transcribedAt, modelAt, audioAt } = message;
-        this.#turns.reached(responseId, "uplink", this.#local(speechEndedAt));
-        this.#turns.reached(responseId, "endpoint", this.#local(transcribedAt));
-        this.#turns.reached(responseId, "model", this.#local(modelAt));
-        this.#turns.reached(responseId, "synthesis", this.#local(audioAt));
+        const { responseId, speechEndedAt: uplink, transcribedAt: endpoint, modelAt: model, audioAt: synthesis } = message;
+        for (const [hop, at] of Object.entries({ uplink, endpoint, model, synthesis })) {
+          this.#turns.reached(responseId, hop as TurnHopName, this.#local(at));
+        }
         return;
       }
       case "response_done":
@@ -497,10 +491,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         return this.#tools.cancelled(message);
       case "session_rotating":
       case "session_rotated": {
-        const { reason, contextRestored, gapMs, lostAudioMs } = message;
-        const { replayedAudioMs = 0, upstream = "primary" } = message.type === "session_rotated" ? message : {};
-        const stage = message.type === "session_rotating" ? "rotating" : "rotated";
-        return this.#emit({ type: "rotation", stage, reason, contextRestored, gapMs, lostAudioMs, replayedAudioMs, upstream });
+        const { type, timestamp: _, ...fields } = message;
+        const stage = type === "session_rotating" ? "rotating" : "rotated";
+        return this.#emit({ replayedAudioMs: 0, upstream: "primary", ...fields, type: "rotation", stage });
       }
       case "go_away":
         return this.#emit({ type: "goAway", timeLeftMs: message.timeLeftMs, reason: message.reason });
@@ -546,8 +539,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #user(utteranceId: string, text: string, isFinal: boolean, confidence?: number, command?: string): void {
     this.#lastUser = { id: utteranceId, text, open: !isFinal };
-    const sure = confidence ? { confidence } : {};
-    this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal, ...sure });
+    this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal, confidence: confidence || undefined });
     if (command !== undefined) this.#emit({ type: "command", name: command, transcript: text, utteranceId });
   }
 
@@ -596,24 +588,29 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#speaker?.close();
     void this.#sound?.close();
     const { workletUrl } = this.#options;
-    const { deviceId, volume } = this.#output;
-    const sound = new Sound({
-      ...(workletUrl === undefined ? {} : { workletUrl }),
-      ...(deviceId === undefined ? {} : { outputDeviceId: deviceId }),
-      ...(volume === undefined ? {} : { volume }),
-    });
+    const { deviceId: outputDeviceId, volume } = this.#output;
+    const sound = new Sound({ workletUrl, outputDeviceId, volume });
     this.#sound = sound;
     this.#playing = false;
-    if (this.#options.output !== false) {
+    if (this.#options.output !== false) this.#speaking = this.#loadSpeaker(sound);
+    sound.context.onstatechange = () => this.#showBlocked();
+    if (this.#microphone) void this.openMicrophone().catch(() => {}); // which says itself what is in the way
+    return sound;
+  }
+
+  async #loadSpeaker(sound: Sound): Promise<void> {
+    try {
+      const { Speaker } = await import("./audio/speaker.js");
+      if (this.#sound !== sound) return;
       this.#speaker = new Speaker(sound, {
         started: (responseId, at) => this.#played(responseId, at),
         progress: (responseId, playedMs) => this.#answers.progress(responseId, playedMs),
         ended: (responseId, playedMs) => this.#silent(responseId, playedMs),
       });
+    } catch (cause) {
+      if (!(cause instanceof TypeError)) throw cause; // which import() rejects with
+      this.#emit({ type: "error", code: "UNSUPPORTED", message: NOT_LOADED });
     }
-    sound.context.onstatechange = () => this.#showBlocked();
-    if (this.#microphone) void this.openMicrophone().catch(() => {}); // which says itself what is in the way
-    return sound;
   }
 
   /** Has the worklet, and says whether it is heard. A call without sound is a call: words can be read. */
@@ -682,8 +679,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #enterMicrophone(state: MicrophoneState, error?: MicrophoneError): void {
     this.#microphoneState = state;
-    const label = this.#microphone?.label;
-    this.#emit({ type: "microphone", state, ...(label === undefined ? {} : { label }), ...(error ? { error } : {}) });
+    this.#emit({ type: "microphone", state, label: this.#microphone?.label, error });
     this.#showAgent();
   }
 
@@ -692,21 +688,16 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Looks after what a page goes through: it is hidden, it is online again, devices come and go. */
   #watch(): void {
     if (this.#watching || typeof document === "undefined") return;
-    const seen = (): void => {
+    this.#watching = new AbortController();
+    const { signal } = this.#watching;
+    const back = (): void => {
       if (document.hidden) return;
       this.#session?.hurry();
       void this.#holdScreen();
     };
-    const online = (): void => this.#session?.hurry();
-    const devices = (): void => this.#emit({ type: "devicesChanged" });
-    document.addEventListener("visibilitychange", seen);
-    addEventListener("online", online);
-    navigator.mediaDevices?.addEventListener("devicechange", devices);
-    this.#watching = () => {
-      document.removeEventListener("visibilitychange", seen);
-      removeEventListener("online", online);
-      navigator.mediaDevices?.removeEventListener("devicechange", devices);
-    };
+    document.addEventListener("visibilitychange", back, { signal });
+    addEventListener("online", back, { signal });
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.#emit({ type: "devicesChanged" }), { signal });
   }
 
   async #holdScreen(): Promise<void> {
@@ -721,7 +712,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   get #language(): string {
     const tag = this.#options.language ?? globalThis.navigator?.language ?? "en-US";
-    return /^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*/.exec(tag)?.[0] ?? "en-US"; // some browsers say "en-US@posix"
+    return /^[a-z]{2,8}(-\w{1,8})*/i.exec(tag)?.[0] ?? "en-US"; // some browsers say "en-US@posix"
   }
 
   // ---- telling
@@ -764,13 +755,6 @@ export async function connect(options: CallOptions): Promise<Call> {
   return call;
 }
 
-function encoderFor(factory: EncoderFactory | undefined, base: boolean): EncoderFactory | undefined {
-  if (base && factory?.format === "audio/ogg;codecs=opus") {
-    throw new CallError("UNSUPPORTED", "A base session takes LINEAR16 or FLAC; leave out the encoder, or `base`.");
-  }
-  return factory;
-}
-
 /** The gateway's address; relative ones are the page's, as http is ws. */
 function absolute(url: string | URL): string {
   const here = typeof location === "undefined" ? undefined : location.href;
@@ -779,4 +763,8 @@ function absolute(url: string | URL): string {
   } catch {
     throw new CallError("CONNECT_FAILED", `${url} is not the address of a gateway; one looks like wss://host/ws.`);
   }
+}
+
+function notConnected(): CallError {
+  return new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
 }

@@ -96,7 +96,7 @@ class EventQueue implements AsyncIterableIterator<CallEvent> {
   next(): Promise<IteratorResult<CallEvent>> {
     if (this.#missed) {
       this.#missed = false;
-      const text = `More than ${MOST_WAITING} events waited to be iterated over; iterate without waiting in between.`;
+      const text = `More than ${MOST_WAITING} events waited to be iterated over.`;
       return Promise.reject(new CallError("EVENTS_MISSED", text));
     }
     const event = this.#waiting.shift();

@@ -1,6 +1,7 @@
 import { CallError } from "../errors.js";
 import { CAPTURE_RATE_HZ } from "./rates.js";
 
+const CHUNK_SAMPLES = 640; // 40 ms
 const MOST_S = 600;
 /** Ten minutes of WAV at 48 kHz in stereo, and some more. */
 const MOST_BYTES = 128 * 1024 * 1024;
@@ -18,6 +19,37 @@ export async function decodeFile(file: Blob): Promise<Int16Array> {
   if (audio.duration > MOST_S) throw unsupported("This file is longer than 10 minutes: send a shorter one, or cut it.");
   if (!audio.length) throw unsupported("There is no audio in this file: send another one.");
   return mixed(audio);
+}
+
+/** What sends samples: a `Call`. */
+interface Sender {
+  sendAudio(samples: Int16Array): void;
+  endAudio(): Promise<void>;
+}
+
+/** Sends a file in real time, as if it were spoken, and ends the stream. Raises CallError as `decodeFile` does. */
+export async function sendFile(
+  sender: Sender,
+  file: Blob,
+  signal?: AbortSignal,
+  onProgress?: (sentMs: number, totalMs: number) => void,
+): Promise<void> {
+  const samples = await decodeFile(file);
+  const totalMs = milliseconds(samples.length);
+  const beganAt = performance.now();
+  for (let at = 0; at < samples.length; at += CHUNK_SAMPLES) {
+    const sentMs = Math.min(milliseconds(at + CHUNK_SAMPLES), totalMs);
+    const dueMs = beganAt + sentMs - performance.now();
+    if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
+    if (signal?.aborted) break;
+    sender.sendAudio(samples.subarray(at, at + CHUNK_SAMPLES));
+    onProgress?.(sentMs, totalMs);
+  }
+  await sender.endAudio();
+}
+
+function milliseconds(samples: number): number {
+  return (1000 * samples) / CAPTURE_RATE_HZ;
 }
 
 async function decode(bytes: ArrayBuffer): Promise<AudioBuffer> {

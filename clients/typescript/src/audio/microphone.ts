@@ -1,5 +1,6 @@
 import { CallError, MicrophoneError } from "../errors.js";
 import type { MicrophoneOptions } from "../options.js";
+import { askForMicrophone } from "./ask.js";
 import { getUserMediaError, microphoneError, microphoneObstacle } from "./microphone_errors.js";
 import type { Sound } from "./sound.js";
 import type { CaptureCommand, CaptureReport } from "./worklet/capture.js";
@@ -17,8 +18,8 @@ export interface MicrophoneListener {
   audio(samples: Int16Array, capturedAt: number): void;
   /** It is over, after its last audio: the device is gone, and the usual one could not take its place. */
   ended(error: MicrophoneError): void;
-  /** Nothing comes for 3 s, or the system has muted it; or it comes again. */
-  silent(silent: boolean): void;
+  /** Nothing comes for 3 s, or the system has muted it: the error says so. Without one it comes again. */
+  silent(error?: MicrophoneError): void;
   /** The device is gone, and the usual one took its place; label, deviceId and settings are of that one. */
   replaced?(): void;
 }
@@ -41,22 +42,18 @@ export class Microphone {
   #closed = false;
 
   /**
-   * Asks for the microphone at once, before anything is awaited: a click counts. It loads the worklet where that is not
-   * done. Raises MicrophoneError.
+   * Opens what `askForMicrophone` has asked for, in the click. It loads the worklet where that is not done. Raises
+   * MicrophoneError.
    */
-  static open(sound: Sound, options: MicrophoneOptions, listener: MicrophoneListener): Promise<Microphone> {
-    const obstacle = microphoneObstacle();
-    if (obstacle) return Promise.reject(obstacle);
-    return Microphone.#open(sound, options, listener, ask(options, options.deviceId));
-  }
-
-  static async #open(
+  static async open(
     sound: Sound,
     options: MicrophoneOptions,
     listener: MicrophoneListener,
     asked: Promise<MediaStream>,
   ): Promise<Microphone> {
-    const media = await asked;
+    const obstacle = microphoneObstacle();
+    if (obstacle) throw obstacle;
+    const media = await told(asked);
     try {
       await sound.load();
       if (media.getAudioTracks()[0]?.readyState !== "live") throw microphoneError("ended");
@@ -159,7 +156,7 @@ export class Microphone {
   #tellSilent(silent: boolean): void {
     if (silent === this.#silent || this.#stopping) return;
     this.#silent = silent;
-    this.#listener.silent(silent);
+    this.#listener.silent(silent ? microphoneError("silent") : undefined);
   }
 
   /** The device is gone: the usual one takes its place, or it is over. */
@@ -169,7 +166,7 @@ export class Microphone {
     let error = microphoneError("ended");
     if (performance.now() - this.#openedAt >= LEAST_LIFE_MS) {
       try {
-        const media = await ask(this.#options);
+        const media = await told(askForMicrophone(this.#options, ""));
         if (this.#stopping) return release(media);
         this.#use(media);
         return this.#listener.replaced?.();
@@ -184,12 +181,9 @@ export class Microphone {
   }
 }
 
-/** Raises MicrophoneError. Without a device it is the usual one. */
-function ask(options: MicrophoneOptions, deviceId?: string): Promise<MediaStream> {
-  const { echoCancellation = true, noiseSuppression = true, autoGainControl = true } = options;
-  const audio: MediaTrackConstraints = { channelCount: 1, echoCancellation, noiseSuppression, autoGainControl };
-  if (deviceId) audio.deviceId = { exact: deviceId };
-  return navigator.mediaDevices.getUserMedia({ audio }).catch((cause: unknown) => {
+/** What the browser gave; its refusal as MicrophoneError. */
+function told(asked: Promise<MediaStream>): Promise<MediaStream> {
+  return asked.catch((cause: unknown) => {
     throw getUserMediaError(cause);
   });
 }

@@ -38,11 +38,8 @@ export class Sound {
   #loaded!: () => void;
   #seen: { audioS: number; wallMs: number };
 
-  /** Raises CallError UNSUPPORTED where there is no AudioContext. */
+  /** There has to be an AudioContext, as browsers have. */
   constructor({ workletUrl, outputDeviceId, volume = 1 }: SoundOptions = {}) {
-    if (typeof AudioContext === "undefined") {
-      throw new CallError("UNSUPPORTED", "There is no audio here; call without it (output: false), or in a browser.");
-    }
     // Without this iOS plays through the earpiece, or records nothing.
     const session = (navigator as AudioSessionNavigator).audioSession;
     if (session) session.type = "play-and-record";
@@ -79,7 +76,7 @@ export class Sound {
     try {
       await this.context.audioWorklet.addModule(this.#workletUrl);
     } catch (cause) {
-      const words = `The audio worklet could not be loaded from ${this.#workletUrl}: serve "@antiphon/client/worklet.js" as a file of the page's own origin, and name it with workletUrl.`;
+      const words = `No audio worklet at ${this.#workletUrl}: serve "@antiphon/client/worklet.js" there, or say where with workletUrl.`;
       throw new CallError("UNSUPPORTED", words, { cause });
     }
     this.#loaded();

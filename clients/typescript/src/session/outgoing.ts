@@ -182,8 +182,7 @@ export class Outbox {
       if (!this.#open) return this.#lose(message);
       this.#open = undefined;
     }
-    const { type, ...fields } = message;
-    const data = JSON.stringify({ type, timestamp: Math.floor(now), ...fields });
+    const data = JSON.stringify({ ...message, timestamp: Math.floor(now) });
     return { data, message, stream: 0, sequence: 0, audioMs: 0 };
   }
 

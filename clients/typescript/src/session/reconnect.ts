@@ -26,23 +26,14 @@ export interface Verdict {
 // Close codes after which it is worth coming back. 1012 and 1014 are those of proxies on the way.
 const RESUMABLE = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014, 4413, 4429]);
 
-const SENTENCES: Record<number, string> = {
-  1000: "The gateway closed the call.",
-  1001: "The gateway is stopping.",
-  1002: "Gateway and client do not understand each other.",
-  1006: "The connection was lost.",
-  1009: "A message was too big for the gateway.",
-  1011: "The gateway has a fault.",
-  1013: "The gateway is full.",
-  4400: "Gateway and client do not understand each other.",
-  4401: "The token is not valid here; get a new one.",
-  4403: "The gateway does not accept connections from this page.",
-  4408: "Nothing was said for a while.",
-  4409: "The session goes on over another connection.",
-  4413: "This client reads too slowly.",
-  4429: "There are too many connections.",
-  4440: "The token has expired; get a new one.",
-  4441: "The session reached its longest duration.",
+// Of closes before which the error did not come through: its code, and words.
+const CLOSES: Record<number, [code: string, sentence: string]> = {
+  1001: ["SERVER_DRAINING", "The gateway is stopping."],
+  1011: ["SERVER_INTERNAL", "The gateway has a fault."],
+  1013: ["SERVER_AT_CAPACITY", "The gateway is full."],
+  4401: ["AUTH_TOKEN_INVALID", "The token is not valid here; get a new one."],
+  4409: ["SESSION_TAKEN_OVER", "The session goes on over another connection."],
+  4440: ["AUTH_TOKEN_EXPIRED", "The token has expired; get a new one."],
 };
 
 /** What follows from a close code, and from the error that came before it, where one did. */
@@ -53,9 +44,10 @@ export function fate(closeCode: number, verdict: Verdict | undefined): Fate {
   return RESUMABLE.has(closeCode) ? "resume" : "over";
 }
 
-/** Why a connection ended, as a sentence. */
-export function sentence(closeCode: number, verdict: Verdict | undefined): string {
-  return verdict?.message ?? SENTENCES[closeCode] ?? `The gateway closed the connection (${closeCode}).`;
+/** Why a connection ended: a code, and a sentence. */
+export function reason(closeCode: number, verdict: Verdict | undefined): [code: string, sentence: string] {
+  if (verdict) return [verdict.code, verdict.message];
+  return CLOSES[closeCode] ?? ["CONNECTION_LOST", `The connection was lost (${closeCode}).`];
 }
 
 /** How long to wait before an attempt, the first being 0; `chance` is from 0 to 1. */

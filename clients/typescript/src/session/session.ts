@@ -4,7 +4,7 @@ import type { SocketFactory, Socket } from "../socket/socket.js";
 import { ClockEstimate } from "./clock.js";
 import { unpackResponse } from "./frames.js";
 import { Outbox, type Outgoing } from "./outgoing.js";
-import { delayMs, fate, sentence, type ReconnectPolicy, type Verdict } from "./reconnect.js";
+import { delayMs, fate, reason, type ReconnectPolicy, type Verdict } from "./reconnect.js";
 import { renewalDelayMs, type Tokens } from "./tokens.js";
 
 export const SUBPROTOCOL = "antiphon.v1";
@@ -16,6 +16,7 @@ const RESUME_MS = 120_000; // how long a gateway keeps a session, where it does 
 const SETTLE_MS = 1000; // how long a closing connection may take to be written out
 const MOST_UNSENT_BYTES = 64 * 1024; // in the socket; what follows waits here, where it can be resumed or dropped
 const MOST_WAITING_BYTES = 1024 * 1024; // of messages that are no audio
+const PUMP_MS = 20; // how soon a socket that took no more is tried again
 const CLOCK_MS = [0, 250, 1000, 3000]; // pings after connecting; then one each CLOCK_EVERY_MS
 const CLOCK_EVERY_MS = 15_000;
 
@@ -117,14 +118,14 @@ export class Session {
         this.#write();
       }
     }
-    this.#leave(1000);
+    this.#leave();
   }
 
   /** Sends a message, now or when there is a connection again. Throws CallError where too much waits. */
   send(message: Outgoing): void {
     if (this.state === "over") throw new CallError("CALL_CLOSED", "The call is over.");
     if (!this.outbox.add(message)) {
-      throw new CallError("BACKLOG_FULL", "Too much waits to be sent; wait until the call is connected again.");
+      throw new CallError("BACKLOG_FULL", "Too much waits to be sent; try again once connected.");
     }
     this.#pump();
   }
@@ -176,7 +177,7 @@ export class Session {
     socket.binaryType = "arraybuffer";
     await new Promise<void>((resolve, reject) => {
       const fail = (error: CallError): void => {
-        if (this.#socket === socket) this.#leave(1000);
+        if (this.#socket === socket) this.#leave();
         reject(error);
       };
       this.#after("connect", timeoutMs, () =>
@@ -201,16 +202,15 @@ export class Session {
   /** Asks to go on with the session; returns false where there is nothing to go on with. */
   #resume(token: string): boolean {
     if (!this.extended || !this.#resumeToken) return false;
-    const heard = this.#heardMs === undefined ? {} : { heardMs: this.#heardMs };
     const place = { sessionId: this.id, resumeToken: this.#resumeToken, received: this.#received };
-    this.#pass({ type: "resume", token, ...place, ...heard });
+    this.#pass({ type: "resume", token, ...place, heardMs: this.#heardMs });
     return true;
   }
 
   /** Takes what comes before the session goes on. */
   #greeting(data: unknown, token: string, begin: () => void, fail: (error: CallError) => void): void {
     const message = this.#read(data);
-    if (!message) return fail(new CallError("PROTOCOL_MISMATCH", "What answers does not speak Antiphon's protocol."));
+    if (!message) return fail(new CallError("PROTOCOL_MISMATCH", "What answers is no Antiphon gateway."));
     switch (message.type) {
       case "auth_success":
         this.#anew(message.sessionId, message.userId);
@@ -286,11 +286,10 @@ export class Session {
 
   #failure(closeCode: number, verdict: Verdict | undefined): CallError {
     const next = fate(closeCode, verdict);
-    const retryAfterMs = verdict?.details?.retryAfterMs;
-    return new CallError(verdict?.code ?? codeOf(closeCode), sentence(closeCode, verdict), {
+    return new CallError(...reason(closeCode, verdict), {
       closeCode,
       retryable: next !== "over",
-      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+      retryAfterMs: verdict?.details?.retryAfterMs,
     });
   }
 
@@ -299,7 +298,7 @@ export class Session {
   #closed(socket: Socket, code: number): void {
     if (this.#socket !== socket) return;
     const steady = performance.now() - this.#upAt >= STEADY_MS;
-    this.#leave(1000);
+    this.#leave();
     if (this.state !== "up") return;
     const error = this.#failure(code, this.#verdict);
     if (this.#options.reconnect === undefined || !this.#mayComeBack(error)) return this.#end(error);
@@ -359,11 +358,11 @@ export class Session {
   #end(error: CallError): void {
     if (this.state === "over") return;
     this.state = "over";
-    this.#leave(1000);
+    this.#leave();
     this.#listener.over(error);
   }
 
-  #leave(code: number): void {
+  #leave(): void {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
     this.#pings.clear();
@@ -372,7 +371,7 @@ export class Session {
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
-    socket.close(code);
+    socket.close(1000);
   }
 
   // ---- what comes
@@ -502,13 +501,7 @@ export class Session {
 
   /** Writes as much as the socket takes, and the rest when it has room. */
   #pump(): void {
-    if (this.state !== "up" || this.#timers.has("pump")) return;
-    if (!this.#write()) {
-      this.#after("pump", 20, () => {
-        this.#timers.delete("pump");
-        this.#pump();
-      });
-    }
+    if (this.state === "up" && !this.#write()) this.#after("pump", PUMP_MS, () => this.#pump());
   }
 
   /** Writes as much as the socket takes; returns whether that is all. */
@@ -529,9 +522,9 @@ export class Session {
   #pass(message: object, now = Date.now()): void {
     const socket = this.#socket;
     if (!socket || socket.readyState !== 1) return;
-    const { type, ...fields } = message as { type: string };
-    const data = JSON.stringify({ type, timestamp: now, ...fields });
-    this.#listener.wire("sent", data.length, false, { type, timestamp: now, ...fields });
+    const timed = { ...message, timestamp: now };
+    const data = JSON.stringify(timed);
+    this.#listener.wire("sent", data.length, false, timed);
     socket.send(data);
   }
 
@@ -539,22 +532,6 @@ export class Session {
     clearTimeout(this.#timers.get(name));
     this.#timers.set(name, setTimeout(act, Math.max(0, ms)));
   }
-}
-
-function codeOf(closeCode: number): string {
-  const codes: Record<number, string> = {
-    1001: "SERVER_DRAINING",
-    1009: "PROTOCOL_TOO_BIG",
-    1013: "SERVER_AT_CAPACITY",
-    4401: "AUTH_TOKEN_INVALID",
-    4403: "AUTH_ORIGIN_REFUSED",
-    4408: "SESSION_IDLE",
-    4409: "SESSION_TAKEN_OVER",
-    4429: "QUOTA_CONNECTIONS",
-    4440: "AUTH_TOKEN_EXPIRED",
-    4441: "SESSION_MAX_DURATION",
-  };
-  return codes[closeCode] ?? (closeCode === 1011 ? "SERVER_INTERNAL" : "CONNECTION_LOST");
 }
 
 function asCallError(error: unknown): CallError {

@@ -78,6 +78,5 @@ function measured(turn: Turn, end: number): Omit<TurnMetrics, "responseId" | "cl
   }
   const totalMs = end - startedAt;
   const attributedMs = hops.reduce((sum, hop) => sum + hop.ms, 0);
-  const id = utteranceId === undefined ? {} : { utteranceId };
-  return { ...id, origin, startedAt, hops, unattributedMs: totalMs - attributedMs, totalMs };
+  return { utteranceId, origin, startedAt, hops, unattributedMs: totalMs - attributedMs, totalMs };
 }
