@@ -1,4 +1,4 @@
-"""What the client records, to the sample: the capture processor, and the resampler that the player has, too."""
+"""What the client records, to the sample: the capture processor, and the resampler."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ const RESUME_MS = 1000;
 const RESUME_CHECK_MS = 20;
 /** A clock that stands still for so long is frozen; it moves in steps of some 10 ms. */
 const STILL_MS = 100;
-/** What two ways of telling when a frame is heard may differ by; more, and one of them is not to be believed. */
-const MOST_APART_MS = 500;
 const VOLUME_RAMP_S = 0.01;
 
 export interface SoundOptions {
@@ -69,7 +67,7 @@ export class Sound {
   async #load(): Promise<void> {
     if (!this.context.audioWorklet) {
       const words = isSecureContext
-        ? "This browser has no AudioWorklet: use a current Chrome, Edge, Firefox or Safari."
+        ? "This browser has no AudioWorklet: use a current one."
         : "Browsers give audio only to pages over https, or at http://localhost: open this page there.";
       throw new CallError("UNSUPPORTED", words);
     }
@@ -116,7 +114,7 @@ export class Sound {
     const context: SinkContext = this.context;
     if (!context.setSinkId) {
       if (!deviceId) return;
-      throw new CallError("UNSUPPORTED", "This browser lets no page choose the output: choose it in the system's settings.");
+      throw new CallError("UNSUPPORTED", "This browser leaves the output to the system's settings: choose it there.");
     }
     await context.setSinkId(deviceId);
   }
@@ -130,16 +128,6 @@ export class Sound {
   /** performance.now() at which a time of the context is rendered, to some 10 ms. */
   renderedAt(contextS: number): number {
     return performance.now() + 1000 * (contextS - this.context.currentTime);
-  }
-
-  /** performance.now() at which a time of the context is at the loudspeaker, as well as the browser knows. */
-  heardAt(contextS: number): number {
-    const { outputLatency, baseLatency } = this.context;
-    const reckoned = this.renderedAt(contextS) + 1000 * (outputLatency || baseLatency || 0);
-    const { contextTime, performanceTime } = this.context.getOutputTimestamp?.() ?? {};
-    if (!contextTime || !performanceTime) return reckoned; // nothing was put out yet
-    const told = performanceTime + 1000 * (contextS - contextTime);
-    return Math.abs(told - reckoned) < MOST_APART_MS ? told : reckoned;
   }
 
   async close(): Promise<void> {

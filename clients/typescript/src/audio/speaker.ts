@@ -6,6 +6,8 @@ const PATIENCE_MS = 300;
 /** What waits for the worklet, as what waits in it. */
 const MOST_WAITING_MS = 120_000;
 const MOST_REMEMBERED = 32;
+/** What two ways of telling when a frame is heard may differ by; more, and one of them is not to be believed. */
+const MOST_APART_MS = 500;
 
 export interface SpeakerListener {
   /**
@@ -140,7 +142,7 @@ export class Speaker {
     if (!response) return;
     switch (report.type) {
       case "started": {
-        const atMs = this.#sound.heardAt(report.frame / this.#sound.context.sampleRate);
+        const atMs = heardAt(this.#sound, report.frame / this.#sound.context.sampleRate);
         this.#heard = response;
         return this.#listener.started(response.id, atMs, report.playedMs);
       }
@@ -180,4 +182,14 @@ export class Speaker {
       if (response.number <= this.#flushedThrough) response.sentMs = response.playedMs;
     }
   }
+}
+
+/** performance.now() at which a time of the context is at the loudspeaker, as well as the browser knows. */
+function heardAt(sound: Sound, contextS: number): number {
+  const { outputLatency, baseLatency } = sound.context;
+  const reckoned = sound.renderedAt(contextS) + 1000 * (outputLatency || baseLatency || 0);
+  const { contextTime, performanceTime } = sound.context.getOutputTimestamp?.() ?? {};
+  if (!contextTime || !performanceTime) return reckoned; // nothing was put out yet
+  const told = performanceTime + 1000 * (contextS - contextTime);
+  return Math.abs(told - reckoned) < MOST_APART_MS ? told : reckoned;
 }
