@@ -37,7 +37,6 @@ CONFIG: Final = {
         "noEmit": True,
         "jsx": "react-jsx",
         "types": ["node"],
-        "typeRoots": [],
         "noUnusedLocals": False,
     },
     "include": ["*.ts", "*.tsx"],
