@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from antiphon.client.sound import PLAYBACK_HZ, PlaybackQueue
 
@@ -22,7 +23,7 @@ class FakeSound:
         """Where the loudspeaker had got to, in ms, when it was flushed."""
         self._said = bytearray()
         self._queue = PlaybackQueue()
-        self._clock = asyncio.get_running_loop().time
+        self._clock = time.monotonic
         self._at = self._clock()
 
     def say(self, pcm: bytes) -> None:

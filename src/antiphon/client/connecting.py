@@ -69,6 +69,7 @@ async def connect(
             await client._authenticate(first, timeout_s)
             yield client
         finally:
+            link.leave()
             running.cancel()
             await link.reader.aclose()
             await asyncio.wait([running])

@@ -103,6 +103,7 @@ class Client:
 
     @property
     def close_reason(self) -> str | None:
+        """What the gateway said with the close code: mostly the code of an error."""
         return self._link.close_reason
 
     @property

@@ -79,6 +79,7 @@ class Link:
         self._heard_ms: float | UnsetType = UNSET
         self._resume_s = 0.0
         self._lost: SessionLost | None = None
+        self._left = False
 
     @property
     def close_code(self) -> int | None:
@@ -93,6 +94,8 @@ class Link:
     def closed(self) -> Closed:
         """Return, to be raised, why the session is over."""
         close_code, code = self._socket.close_code, self._code
+        if self._left:
+            return Closed("The session was left.", close_code, None)
         if self._lost:
             return type(self._lost)(str(self._lost), close_code, self._lost.code)
         if (error := self.reader.last_error) and is_fatal(error):
@@ -100,8 +103,6 @@ class Link:
         if code is not None:
             sentence = f"The gateway closed the connection: {DISPOSITIONS[ErrorCode(code)].message}"
             return Closed(sentence, close_code, code)
-        if close_code is None:
-            return Closed("The session was left.", None, None)
         if close_code == CloseCode.ABNORMAL_CLOSURE:
             return Closed("The connection to the gateway was lost.", close_code, None)
         return Closed(f"The gateway closed the connection ({close_code}).", close_code, None)
@@ -141,6 +142,10 @@ class Link:
                     at = await pong
                     if at is not None:
                         return at - begin
+
+    def leave(self) -> None:
+        """Note that the application leaves the session, unless that is over."""
+        self._left = not self.sender.over
 
     async def aclose(self) -> None:
         """Close the connection, if there is one."""
