@@ -17,7 +17,8 @@ LOUD = b"\x11\x22" * 8000
 class FakeSound:
     """An `AudioInterface`. The microphone runs five times as fast as time, the loudspeaker as time does."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = 5) -> None:
+        self._block_s = BLOCK / 32_000 / speed
         self.recorded = bytearray()
         self.flushes: list[float] = []
         """Where the loudspeaker had got to, in ms, when it was flushed."""
@@ -31,7 +32,7 @@ class FakeSound:
         self._said += pcm
 
     async def read(self) -> bytes:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self._block_s)
         block = bytes(self._said[:BLOCK])
         del self._said[:BLOCK]
         return block.ljust(BLOCK, b"\0")

@@ -3,7 +3,8 @@ call back.
 
 There is a microphone of 48 kHz, one of 16 kHz and two loudspeakers, one of which takes 44.1 kHz only. The
 microphones are silent, or hear what a test puts into `HEARD`. TEST_SOUND is `no library` or `no device` for
-machines that lack these.
+machines that lack these. Of a program that a test starts the first microphone hears the WAV file
+TEST_SOUND_HEARD, once and at its rate, and what its loudspeaker played is written to TEST_SOUND_PLAYED.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+import wave
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -45,6 +48,23 @@ _DEVICES = [
     _device("Living room loudspeaker", 0, 2, 44_100.0),
 ]
 _ONLY_ITS_OWN = "Living room loudspeaker"
+
+
+def _hear(path: Path) -> None:
+    with wave.open(str(path), "rb") as file:
+        rate_hz, left = file.getframerate(), bytearray(file.readframes(file.getnframes()))
+
+    def heard(samples: int) -> bytes:
+        block = bytes(left[: samples * 2])
+        del left[: samples * 2]
+        return block.ljust(samples * 2, b"\0")
+
+    _DEVICES[0]["default_samplerate"] = float(rate_hz)
+    HEARD[rate_hz] = heard
+
+
+if "TEST_SOUND_HEARD" in os.environ:
+    _hear(Path(os.environ["TEST_SOUND_HEARD"]))
 
 
 def query_devices(device: int | str | None = None, kind: str | None = None) -> Any:
@@ -144,6 +164,11 @@ class RawOutputStream(_Stream):
     """The loudspeaker."""
 
     KIND = "output"
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if path := os.environ.get("TEST_SOUND_PLAYED"):
+            Path(path).write_bytes(PLAYED)
 
     def _run_block(self) -> None:
         out = bytearray(self._frames * 2)
