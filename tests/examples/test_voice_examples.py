@@ -80,7 +80,7 @@ async def talking(gateway: Gateway, folder: Path, *arguments: str) -> AsyncItera
         "TEST_SOUND_PLAYED": str(folder / "played"),
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, EXAMPLES / "microphone.py", *arguments),
+        *(sys.executable, str(EXAMPLES / "microphone.py"), *arguments),
         env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

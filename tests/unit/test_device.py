@@ -206,10 +206,10 @@ class TestSound:
 
     async def test_what_nobody_reads_is_bounded_and_the_latest(self) -> None:
         sound = Sound()
-        for number in range(600):
+        for number in range(300):
             sound._capture(number.to_bytes(2, "big"), 1, None, None)
-        captured = [await sound.read() for _ in range(500)]
-        assert captured == [number.to_bytes(2, "big") for number in range(100, 600)]
+        captured = [await sound.read() for _ in range(200)]
+        assert captured == [number.to_bytes(2, "big") for number in range(100, 300)]
 
     async def test_what_was_captured_before_can_be_forgotten(self) -> None:
         sound = Sound()

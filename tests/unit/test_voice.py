@@ -241,6 +241,30 @@ class TestListening:
             assert sound.played_ms == at_ms
         assert marks[-1] == ("r1", round(at_ms, 3))
 
+    async def test_what_was_played_before_does_not_count(self) -> None:
+        marks: list[list[tuple[str, float]]] = []
+
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            for number in range(2):
+                peer.marks.clear()
+                await peer.until(ClientHello)
+                await peer.respond("Yes.", of=f"r{number}", duration_ms=300)
+                marks.append(list(peer.marks))
+                await peer.until(AudioStreamEnd)
+                await peer.until(ClientHello)
+
+        sound = FakeSound()
+        async with connected(script) as client:
+            for count in (300, 600):
+                async with client.talk(sound):
+                    async for message in client:
+                        if isinstance(message, extension.ResponseDone):
+                            break
+                    assert sound.played_ms == count
+        assert [one for (one, _), *_ in marks] == ["r0", "r1"]
+        assert all(first_ms < 300 for (_, first_ms), *_ in marks), "each began at nothing"
+
     async def test_an_answer_that_had_begun_before_is_left_out(self) -> None:
         async def script(peer: Peer) -> None:
             await peer.accept()

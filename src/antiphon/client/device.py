@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -18,7 +17,10 @@ from antiphon.client.sound import CAPTURE_HZ, PLAYBACK_HZ, Levels, PlaybackQueue
 if TYPE_CHECKING:
     from antiphon.audio.resampling import Resampler
 
-_BLOCK_S: Final = 0.02
+_CAPTURED_S: Final = 0.05
+_PLAYED_S: Final = 0.02
+"""How much audio a callback is for."""
+
 _LATENCY_S: Final = 0.08
 """What PortAudio is asked to hold, for a callback that comes late. A flush is heard so much later."""
 
@@ -70,7 +72,7 @@ class Sound:
         """Whether silence is captured in place of what the microphone hears. May be set at any time."""
         self._microphone = microphone
         self._loudspeaker = loudspeaker
-        self._captured: deque[bytes] = deque(maxlen=int(_MAX_CAPTURED_S / _BLOCK_S))
+        self._captured: deque[bytes] = deque(maxlen=int(_MAX_CAPTURED_S / _CAPTURED_S))
         self._heard: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._gone = True
         self._resampler: Resampler | None = None
@@ -97,7 +99,7 @@ class Sound:
     # ---- as an AudioInterface
 
     async def read(self) -> bytes:
-        """Return what was captured next, at 16 kHz: 20 ms.
+        """Return what was captured next, at 16 kHz: 50 ms.
 
         Raises:
             SoundError: nothing more will be captured, since a device is gone.
@@ -139,30 +141,27 @@ class Sound:
 
     def _open(self, library: ModuleType, streams: ExitStack) -> None:
         self._gone = False
+        common = {"channels": 1, "dtype": "int16", "latency": _LATENCY_S, "finished_callback": self._finish}
         rate_hz = _output_hz(library, self._loudspeaker)
         self._output = PlaybackQueue() if rate_hz == PLAYBACK_HZ else ConvertedQueue(rate_hz)
-        streams.enter_context(self._stream(library.RawOutputStream, self._loudspeaker, rate_hz, self._fill))
+        loudspeaker = library.RawOutputStream(
+            device=self._loudspeaker,
+            samplerate=rate_hz,
+            blocksize=int(rate_hz * _PLAYED_S),
+            callback=self._fill,
+            **common,
+        )
+        streams.enter_context(loudspeaker)
         rate_hz = int(library.query_devices(self._microphone, "input")["default_samplerate"])
         self._resampler = None if rate_hz == CAPTURE_HZ else _resampler(rate_hz, CAPTURE_HZ)
-        streams.enter_context(self._stream(library.RawInputStream, self._microphone, rate_hz, self._capture))
-
-    def _stream(
-        self,
-        make: Any,
-        device: int | str | None,
-        rate_hz: int,
-        callback: Callable[[Any, int, Any, Any], None],
-    ) -> Any:
-        return make(
-            device=device,
+        microphone = library.RawInputStream(
+            device=self._microphone,
             samplerate=rate_hz,
-            channels=1,
-            dtype="int16",
-            blocksize=int(rate_hz * _BLOCK_S),
-            latency=_LATENCY_S,
-            callback=callback,
-            finished_callback=self._finish,
+            blocksize=int(rate_hz * _CAPTURED_S),
+            callback=self._capture,
+            **common,
         )
+        streams.enter_context(microphone)
 
     # These three are called by threads of the library.
 
@@ -216,7 +215,7 @@ class ConvertedQueue:
         """Take so many bytes at the loudspeaker's rate. The silence after the last ones pushes them out."""
         with self._lock:
             while len(self._ready) < size:
-                self._ready += self._resampler.feed(self._queue.pull(int(PLAYBACK_HZ * _BLOCK_S) * 2))
+                self._ready += self._resampler.feed(self._queue.pull(int(PLAYBACK_HZ * _PLAYED_S) * 2))
             pcm = bytes(self._ready[:size])
             del self._ready[:size]
         return pcm

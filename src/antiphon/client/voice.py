@@ -44,6 +44,7 @@ class Voice:
         self._button: deque[bool] = deque()
         self._talking = not push_to_talk
         self._speaker = Speaker()
+        self._played_before_ms = sound.played_ms
         self._begun = False
 
     @property
@@ -108,7 +109,7 @@ class Voice:
                 self._speaker.add(len(pcm) / 2 / PLAYBACK_HZ * 1000)
             case AudioFlush(response_id=response_id):
                 self._sound.flush()
-                if mark := self._speaker.flush(response_id, self._sound.played_ms):
+                if mark := self._speaker.flush(response_id, self._position_ms()):
                     return PlaybackMark(response_id=mark.response_id, played_ms=mark.played_ms)
             case _:
                 pass
@@ -116,7 +117,10 @@ class Voice:
 
     async def report(self) -> None:
         """Tell the gateway what is played, until cancelled or the session is over."""
-        await report(self._client, self._speaker, lambda: self._sound.played_ms)
+        await report(self._client, self._speaker, self._position_ms)
+
+    def _position_ms(self) -> float:
+        return self._sound.played_ms - self._played_before_ms
 
 
 async def report(client: Client, speaker: Speaker, position_ms: Callable[[], float]) -> None:
