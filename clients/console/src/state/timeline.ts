@@ -84,10 +84,20 @@ function connectedMark(at: number, event: Extract<CallEvent, { type: "connected"
   };
 }
 
+const ROTATIONS: Record<string, string> = {
+  go_away: "the model announced its end",
+  max_duration: "it reached its longest duration",
+  lost: "it was lost",
+  mute: "the model no longer reacts",
+  refused: "the model refused what was said",
+  fallback: "the embedded engine stands in for the model",
+  recovered: "the model is back",
+};
+
 function rotationMark(at: number, event: Extract<CallEvent, { type: "rotation" }>): Mark {
-  const why = event.reason.replaceAll("_", " ");
   if (event.stage === "rotating") {
-    return { at, kind: "rotation", label: "rotating", text: `The gateway renews its connection to the model (${why}).` };
+    const text = `The gateway renews its connection to the model: ${ROTATIONS[event.reason] ?? event.reason}.`;
+    return { at, kind: "rotation", label: "rotating", text };
   }
   const parts = [
     `The model hears again after ${seconds(event.gapMs)}`,
