@@ -2,6 +2,7 @@ import type { WireEvent } from "@antiphon/client";
 
 const MOST_ENTRIES = 5000;
 const MOST_CHARACTERS = 8 * 1024 * 1024;
+const FRAME_HEADER_BYTES = 16;
 
 /** One message as it went over the wire: audio is told of by its size, and a token is not kept. */
 export interface LogEntry {
@@ -36,7 +37,8 @@ export class RawLog {
   }
 
   add(event: WireEvent, qualify: (id: string) => string): void {
-    const message = elided(event.message as unknown as Record<string, unknown>);
+    const audioBytes = event.binary ? event.bytes - FRAME_HEADER_BYTES : undefined;
+    const message = elided(event.message as unknown as Record<string, unknown>, audioBytes);
     const text = JSON.stringify(message);
     const about = this.#about(message);
     const entry: LogEntry = {
@@ -80,21 +82,21 @@ export class RawLog {
 
 const SECRETS = ["token", "resumeToken"];
 
-/** A copy without what is long or secret. */
-export function elided(message: Record<string, unknown>): Record<string, unknown> {
+/** A copy without what is long or secret. `audioBytes` is how much audio a binary frame had, which is not in the message. */
+function elided(message: Record<string, unknown>, audioBytes?: number): Record<string, unknown> {
   const copy = { ...message };
   for (const name of SECRETS) if (name in copy) copy[name] = "(not shown)";
-  if (message["type"] === "audio_chunk" || message["type"] === "audio_response") copy["data"] = sized(message["data"]);
+  if (message["type"] === "audio_chunk" || message["type"] === "audio_response") {
+    copy["data"] = audioBytes === undefined ? sized(message["data"]) : told(audioBytes);
+  }
   return copy;
 }
 
-function sized(data: unknown): string {
-  if (typeof data === "string") {
-    if (data.startsWith("(")) return data; // an exported message, read again
-    const padding = data.endsWith("==") ? 2 : data.endsWith("=") ? 1 : 0;
-    return told((data.length / 4) * 3 - padding);
-  }
-  return ArrayBuffer.isView(data) || data instanceof ArrayBuffer ? told(data.byteLength) : "(0 bytes)";
+/** The size of base64. */
+function sized(data: unknown): unknown {
+  if (typeof data !== "string" || data.startsWith("(")) return data; // an exported message, read again
+  const padding = data.endsWith("==") ? 2 : data.endsWith("=") ? 1 : 0;
+  return told((data.length / 4) * 3 - padding);
 }
 
 function told(bytes: number): string {

@@ -66,7 +66,15 @@ export function TabList() {
 
 export function TabPanel({ name, children }: { name: TabName; children: ComponentChildren }) {
   return (
-    <div id={`panel-${name}`} class="panel" data-tab={name} role="tabpanel" aria-labelledby={`tab-${name}`} hidden={tab.value !== name}>
+    <div
+      id={`panel-${name}`}
+      class="panel"
+      data-tab={name}
+      role="tabpanel"
+      aria-labelledby={`tab-${name}`}
+      tabIndex={0}
+      hidden={tab.value !== name}
+    >
       {tab.value === name && children}
     </div>
   );

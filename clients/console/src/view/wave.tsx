@@ -5,7 +5,8 @@ import { change, settings } from "../state/settings.js";
 import { calm, lit, narrow, pin, pinned, pointed, replay, session, systemIsDark, timeOfDay } from "../state/view.js";
 import { WavePainter, type Picture } from "./wave_painter.js";
 
-/** How often it is painted where motion is not wanted, and where nothing happens. */
+const PAINT_EVERY_MS = 30;
+/** Where motion is not wanted, and where nothing happens. */
 const CALM_EVERY_MS = 250;
 
 /** The waveform stands where a marked turn is, and does not follow the clock. */
@@ -83,7 +84,7 @@ function WaveCanvas() {
     const step = (now: number) => {
       frame = requestAnimationFrame(step);
       const still = calm.peek() || !(live.active.peek() || replay.peek() || pointed.peek());
-      if (still && now - paintedAt < CALM_EVERY_MS) return;
+      if (now - paintedAt < (still ? CALM_EVERY_MS : PAINT_EVERY_MS)) return;
       const theme = `${settings.peek().theme} ${systemIsDark.peek()}`;
       if (theme !== colors) painter.readColors();
       colors = theme;
