@@ -1,4 +1,4 @@
-"""The pure parts of the TypeScript client, by Node's own test runner."""
+"""The pure parts of the TypeScript client and of the console, by Node's own test runner."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clients.audio_dist import built
+from clients.audio_dist import CLIENTS, built
 
 pytestmark = pytest.mark.node
 
-FILES = sorted((Path(__file__).parent / "unit").glob("*.test.mjs"))
+FILES = sorted(
+    [*(Path(__file__).parent / "unit").glob("*.test.mjs"), *(CLIENTS / "console/test").glob("*.test.mjs")]
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".test.mjs"))
