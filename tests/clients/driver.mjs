@@ -45,6 +45,11 @@ const commands = {
   },
   registerTool: (name, result) => void call.registerTool(name, async () => result),
   failingTool: (name, why) => void call.registerTool(name, async () => { throw new Error(why); }),
+  circularTool: (name) => {
+    const result = {};
+    result.result = result;
+    call.registerTool(name, () => result);
+  },
   respond: (callId, result) => tools.get(callId).respond(result),
   fail: (callId, sentence) => tools.get(callId).fail(sentence),
   turns: () => conversation.turns,

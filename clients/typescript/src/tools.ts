@@ -29,7 +29,7 @@ export class Tools {
     const event: ToolCallEvent = { type: "toolCall", callId, name, args, deadlineMs, signal, respond, fail };
     this.emit(event);
     const tool = this.#tools.get(name);
-    if (tool) void run(tool, event);
+    if (tool) run(tool, event).catch(({ code = "TOOL_RESULT", message }) => this.emit({ type: "error", code, message }));
   }
 
   cancelled({ callId, reason }: ToolCancelledMessage): void {
@@ -44,18 +44,17 @@ export class Tools {
 
   /** Answers, once; what comes later is of no use to the model. */
   #answer(callId: string, answer: { result: unknown } | { error: string }): void {
-    if (!this.#running.delete(callId)) return;
-    this.send({ type: "tool_result", callId, ...answer });
+    if (!this.#running.has(callId)) return;
+    this.send({ type: "tool_result", callId, ...answer }); // which throws where it is no JSON
+    this.#running.delete(callId);
     this.emit({ type: "toolDone", callId, ...answer });
   }
 }
 
 async function run(tool: Tool, { args, callId, signal, respond, fail }: ToolCallEvent): Promise<void> {
-  let result: unknown;
   try {
-    result = await tool(args, { callId, signal });
+    respond(await tool(args, { callId, signal }));
   } catch (error) {
-    return fail(error instanceof Error ? error.message : String(error));
+    fail(error instanceof Error ? error.message : String(error));
   }
-  respond(result);
 }

@@ -389,7 +389,13 @@ export class Session {
     const message = this.#read(data);
     if (!message) return;
     if (message.type !== "pong" && message.type !== "resumed") this.#received++;
-    if (this.#note(message)) this.#listener.message(message);
+    try {
+      if (this.#note(message)) this.#listener.message(message);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      const text = `The gateway sent a ${message.type} that is not as the protocol has it.`;
+      this.#listener.message({ type: "error", timestamp: 0, code: "PROTOCOL_MISMATCH", message: text });
+    }
   }
 
   #read(data: unknown): ExtendedServerMessage | undefined {
