@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,7 +24,19 @@ from clients.audio_dist import built
 
 Samples = npt.NDArray[np.float32]
 
-HEADERS: Final = plain.answer("GET", "/healthz", None, page={}, about=b"", stopping=False, ready=True).headers
+HEADERS: Final = plain.Answer(HTTPStatus.OK, "text/plain", b"").headers
+
+PAGE: Final = b"<!doctype html><link rel=icon href=data:,><title>A page</title><button>Click</button>"
+
+RESUMING: Final = b"""
+import { Sound } from "/audio/sound.js";
+
+const sound = new Sound();
+const resume = async (when) => console.info(`${when}: ${await sound.resume()}, ${sound.context.state}`);
+document.querySelector("button").onclick = () => resume("after a click");
+void resume("at first");
+"""
+"""Says on the console whether it can be heard."""
 
 TAP: Final = b"""
 registerProcessor("tap", class extends AudioWorkletProcessor {
@@ -77,10 +90,9 @@ export async function tap(sound) {
 """What the tests' scripts import from "/helpers.js"."""
 
 FILES: Final = {
-    "/": (
-        "text/html",
-        b"<!doctype html><link rel=icon href=data:,><title>A page</title><button>Click</button>",
-    ),
+    "/": ("text/html", PAGE),
+    "/resuming": ("text/html", PAGE + b'<script type="module" src="/resuming.js"></script>'),
+    "/resuming.js": ("text/javascript", RESUMING),
     "/tap.js": ("text/javascript", TAP),
     "/helpers.js": ("text/javascript", HELPERS),
 }

@@ -1,8 +1,8 @@
 import type { MicrophoneOptions } from "../options.js";
 
 /**
- * Asks for the microphone at once, before anything is awaited or loaded: a click counts. "" is the usual one. What the browser
- * rejects with is named by `Microphone.open`.
+ * Asks for the microphone at once, before anything is awaited or loaded: a click counts. "" is the usual one. What the
+ * browser rejects with is named by `Microphone.open`.
  */
 export async function askForMicrophone(
   options: MicrophoneOptions,

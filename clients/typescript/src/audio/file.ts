@@ -7,8 +7,8 @@ const MOST_S = 600;
 const MOST_BYTES = 128 * 1024 * 1024;
 
 /**
- * Decodes an audio file of any format that the browser knows to 16 kHz mono. Raises CallError AUDIO_UNSUPPORTED for what is
- * none, is empty, or is longer than 10 minutes or 128 MB, and UNSUPPORTED where there is no audio.
+ * Decodes an audio file of any format that the browser knows to 16 kHz mono. Raises CallError AUDIO_UNSUPPORTED for
+ * what is none, is empty, or is longer than 10 minutes or 128 MB, and UNSUPPORTED where there is no audio.
  */
 export async function decodeFile(file: Blob): Promise<Int16Array> {
   if (typeof OfflineAudioContext === "undefined") {

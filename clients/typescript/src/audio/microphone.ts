@@ -196,7 +196,9 @@ function release(media: MediaStream): void {
 function connectError(cause: unknown): MicrophoneError {
   if (cause instanceof MicrophoneError) return cause;
   if (cause instanceof CallError) return new MicrophoneError("unsupported", cause.message, cause);
+  if ((cause as { name?: string }).name !== "NotSupportedError") return microphoneError("unsupported", cause);
   const words =
-    "This browser wants microphone and output at one sample rate: choose another microphone, or set both to 48 kHz in the system.";
+    "This browser wants microphone and output at one sample rate: " +
+    "choose another microphone, or set both to 48 kHz in the system.";
   return new MicrophoneError("unsupported", words, cause);
 }

@@ -1,14 +1,17 @@
 import { MicrophoneError, type MicrophoneErrorKind } from "../errors.js";
 
 const SENTENCES: Record<MicrophoneErrorKind, string> = {
-  "permission-denied": "The microphone is blocked: allow it beside the page's address, or in the system's settings, and open it again.",
+  "permission-denied":
+    "The microphone is blocked: allow it beside the page's address, or in the system's settings, and open it again.",
   "permission-dismissed": "The question for the microphone was closed without an answer: open it again, and allow it.",
   "not-found": "No microphone was found: connect one, and open it again.",
   "in-use": "The microphone cannot be opened: close other programs that may be using it, and open it again.",
   constraints: "The chosen microphone is not there any more: choose another one.",
   ended: "The microphone was disconnected: connect it again, or choose another one, and open it again.",
-  silent: "Nothing comes from the microphone: the device or the system has switched it off, or the browser's audio stands still.",
-  "insecure-context": "Browsers give the microphone only to pages over https, or at http://localhost: open this page there.",
+  silent:
+    "Nothing comes from the microphone: the device or the system has switched it off, or all audio stands still.",
+  "insecure-context":
+    "Browsers give the microphone only to pages over https, or at http://localhost: open this page there.",
   unsupported: "This browser cannot record: use a current Chrome, Edge, Firefox or Safari.",
 };
 

@@ -107,8 +107,8 @@ export class Sound {
 
   /**
    * Plays on another device; "" is the usual one. A browser may cancel the echo of the usual one only: prefer
-   * headphones on others. Raises CallError UNSUPPORTED where a page cannot choose, and what the browser says of a device
-   * that it does not know.
+   * headphones on others. Raises CallError UNSUPPORTED where a page cannot choose, and what the browser says of a
+   * device that it does not know.
    */
   async setOutputDevice(deviceId: string): Promise<void> {
     const context: SinkContext = this.context;

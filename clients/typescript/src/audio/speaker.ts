@@ -11,8 +11,8 @@ const MOST_APART_MS = 500;
 
 export interface SpeakerListener {
   /**
-   * A response is heard from `atMs` on: performance.now() at which it is at the loudspeaker, output latency included. It
-   * is told again, with `playedMs` > 0, where the response goes on after a gap.
+   * A response is heard from `atMs` on: performance.now() at which it is at the loudspeaker, output latency included.
+   * It is told again, with `playedMs` > 0, where the response goes on after a gap.
    */
   started(responseId: string, atMs: number, playedMs: number): void;
   /** Four times a second while it plays. */
@@ -81,8 +81,8 @@ export class Speaker {
   }
 
   /**
-   * Is silent after 5 ms, and drops all that waits. Resolves with what was really played of the response that was heard, or
-   * was to be heard next, and with what was dropped of all. Of one that was heard `ended` is told before.
+   * Is silent after 5 ms, and drops all that waits. Resolves with what was really played of the response that was
+   * heard, or was to be heard next, and with what was dropped of all. Of one that was heard `ended` is told before.
    */
   flush(): Promise<Flushed> {
     const through = (this.#flushedThrough = this.#begun);

@@ -16,8 +16,8 @@ export interface FlacOptions {
 }
 
 /**
- * Sends speech as FLAC, which loses nothing, encoded by libFLAC in a Worker of its own that is loaded when it is needed.
- * `create` raises CallError UNSUPPORTED where there are no Workers, as in Node, or where it cannot be loaded.
+ * Sends speech as FLAC, which loses nothing, encoded by libFLAC in a Worker that is loaded when it is needed. `create`
+ * raises CallError UNSUPPORTED where there are no Workers, as in Node, or where it cannot be loaded.
  */
 export function flac({ workerUrl, level = 5 }: FlacOptions = {}): EncoderFactory {
   const workers = new Workers(workerUrl);
@@ -82,7 +82,8 @@ class FlacEncoder implements Encoder {
       event.preventDefault();
       const words = event.message
         ? `The FLAC worker has failed: ${event.message}. ${INSTEAD}.`
-        : `The FLAC worker could not be loaded: serve "@antiphon/client/flac_worker.js" as a file of the page's own origin, and name it with workerUrl.`;
+        : 'The FLAC worker could not be loaded: serve "@antiphon/client/flac_worker.js" ' +
+          "as a file of the page's own origin, and name it with workerUrl.";
       this.#fail(words);
     };
   }

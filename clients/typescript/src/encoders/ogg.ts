@@ -16,11 +16,11 @@ export class OggWriter {
   }
 
   /**
-   * Returns a page of whole packets; `granule` is the position at the end of the last one. The first page has the head for
-   * itself. Raises RangeError for more than a page can hold, 65,025 bytes or less.
+   * Returns a page of whole packets; `granule` is the position at the end of the last one. The first page has the head
+   * for itself. Raises RangeError for more than a page can hold, 65,025 bytes or less.
    */
   page(packets: readonly Uint8Array[], granule: number, last = false): Uint8Array {
-    const lacing = packets.flatMap(({ length }) => [...Array<number>(Math.floor(length / 255)).fill(255), length % 255]);
+    const lacing = packets.flatMap(segments);
     if (lacing.length > MOST_SEGMENTS) throw new RangeError("These packets do not fit into a page of Ogg.");
     const head = HEADER_BYTES + lacing.length;
     const page = new Uint8Array(packets.reduce((sum, { length }) => sum + length, head));
@@ -61,6 +61,11 @@ export function opusTags(vendor: string): Uint8Array {
   new DataView(tags.buffer).setUint32(8, vendor.length, true);
   tags.set(ascii(vendor), 12);
   return tags; // no comments
+}
+
+/** The sizes of the segments that a packet is cut into; one of less than 255 bytes ends it. */
+function segments({ length }: Uint8Array): number[] {
+  return [...Array<number>(Math.floor(length / 255)).fill(255), length % 255];
 }
 
 function ascii(text: string): number[] {

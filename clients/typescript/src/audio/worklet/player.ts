@@ -19,10 +19,10 @@ export type PlayerCommand =
 /**
  * Posted by it. Times are in milliseconds of the response's audio; played is what has left the player.
  *
- * - `started`: a response is heard from `frame` of the context's time on; after a gap it comes again, with `playedMs` > 0
+ * - `started`: a response is heard from `frame` of the context's time on; told again, with `playedMs` > 0, after a gap
  * - `ended`: the response is silent: all that is here of it was played, or it was flushed
- * - `flushed`: it is silent now. `response` is the one that was heard or was to be heard next (0: none ever was), `droppedMs`
- *   what was here of all and is not going to be played
+ * - `flushed`: it is silent now. `response` is the one that was heard or was to be heard next (0: none ever was),
+ *   `droppedMs` what was here of all and is not going to be played
  * - `overflow`: so much came beyond the 120 s that may wait, and was dropped
  */
 export type PlayerReport =
