@@ -195,7 +195,7 @@ export class Answers {
   async #silence(id: string, response: Response | undefined): Promise<{ playedMs: number; droppedMs: number }> {
     const flushed = await this.#host.player?.flush();
     const receivedMs = response?.receivedMs ?? 0;
-    const playedMs = flushed?.responseId === id ? flushed.playedMs : (response?.playedMs ?? 0);
+    const playedMs = (flushed?.responseId === id ? flushed : response)?.playedMs ?? 0;
     return { playedMs, droppedMs: Math.max(0, receivedMs - playedMs) };
   }
 

@@ -20,7 +20,7 @@ const STREAM_RATE_HZ = 16_000;
 const BACKLOG_MS = 60_000;
 const PLAYBACK_BUFFER_MS = 2000;
 const TIMEOUT_MS = 10_000;
-const NOT_LOADED = "A part of the client could not be loaded; reload the page."; // as after a deploy
+const NOT_LOADED = "A part of the client did not load; reload the page."; // as after a deploy
 const RELEASE_MS = 300; // how long the last words of a push to talk may be on their way from the microphone
 
 /**
@@ -191,7 +191,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       const asked = askForMicrophone(options);
       asked.catch(() => {}); // it is awaited below
       await before?.stop();
-      const { Microphone } = await import("./audio/microphone.js").catch((cause: unknown) => {
+      const { Microphone } = await import("./audio/microphone.js").catch(async (cause: unknown) => {
+        for (const track of (await asked).getTracks()) track.stop();
         throw new MicrophoneError("unsupported", NOT_LOADED, cause);
       });
       const listener = {
@@ -603,7 +604,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       const { Speaker } = await import("./audio/speaker.js");
       if (this.#sound !== sound) return;
       this.#speaker = new Speaker(sound, {
-        started: (responseId, at) => this.#played(responseId, at),
+        started: (responseId, at, playedMs) => this.#played(responseId, at, playedMs),
         progress: (responseId, playedMs) => this.#answers.progress(responseId, playedMs),
         ended: (responseId, playedMs) => this.#silent(responseId, playedMs),
       });
@@ -633,10 +634,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#emit({ type: "playbackBlocked", blocked });
   }
 
-  #played(responseId: string, at: number): void {
+  #played(responseId: string, at: number, playedMs: number): void {
     this.#playing = true;
     this.#measured(responseId, at, "playback");
-    this.#emit({ type: "playback", playing: true, responseId, playedMs: 0 });
+    this.#emit({ type: "playback", playing: true, responseId, playedMs });
     this.#showAgent();
   }
 
@@ -701,7 +702,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   async #holdScreen(): Promise<void> {
-    const wanted = this.#options.wakeLock && this.#microphone && typeof document !== "undefined" && !document.hidden;
+    const wanted = this.#options.wakeLock && this.#microphone && !document.hidden;
     if (!wanted) {
       void this.#wakeLock?.release();
       this.#wakeLock = undefined;

@@ -324,7 +324,7 @@ export class Session {
     while (this.state === "away") {
       const delay = Math.max(delayMs(policy, this.#attempt, Math.random()), error.details.retryAfterMs ?? 0);
       if (performance.now() + delay > until) {
-        const text = `The connection was lost, and could not be restored. ${error.message}`;
+        const text = `The connection was lost for good. ${error.message}`;
         return this.#end(new CallError("CONNECTION_LOST", text, { retryable: true, cause: error }));
       }
       this.#listener.lost(++this.#attempt, delay, error.message);
@@ -393,7 +393,7 @@ export class Session {
       if (this.#note(message)) this.#listener.message(message);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
-      const text = `The gateway sent a ${message.type} that is not as the protocol has it.`;
+      const text = `The gateway sent a malformed ${message.type}.`;
       this.#listener.message({ type: "error", timestamp: 0, code: "PROTOCOL_MISMATCH", message: text });
     }
   }
@@ -542,7 +542,7 @@ export class Session {
 
 function asCallError(error: unknown): CallError {
   if (error instanceof CallError) return error;
-  const text = `The connection could not be opened: ${error instanceof Error ? error.message : String(error)}`;
+  const text = `There is no connection: ${error instanceof Error ? error.message : String(error)}`;
   return new CallError("CONNECT_FAILED", text, { cause: error, retryable: true });
 }
 
