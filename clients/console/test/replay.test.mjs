@@ -87,7 +87,14 @@ test("what was said in the call before stays, and ids of two calls do not mix", 
   session.feed(3000, { ...connected, sessionId: "s2" });
   session.feed(3100, { type: "transcript", role: "user", utteranceId: "u1", text: "Again.", isFinal: true });
   assert.deepEqual(session.rows.value.map(({ text }) => text), ["Go on.", "I go on", "Again."]);
-  assert.equal(new Set(session.rows.value.map(({ id }) => id)).size, 3);
+  session.feed(3200, { type: "turn", metrics: turn });
+  session.feed(3300, { type: "toolCall", callId: "c1", name: "weather", args: {}, deadlineMs: 9000 });
+  for (const items of [session.rows.value, session.turns.value, session.cards.value]) {
+    assert.equal(new Set(items.map(({ id }) => id)).size, items.length);
+  }
+  assert.deepEqual(session.cards.value.map(({ state }) => state), ["answered", "open"]);
+  const [first, second] = session.turns.value.map(({ utteranceId }) => utteranceId);
+  assert.notEqual(first, second);
 });
 
 for (const [what, text, sentence] of [
