@@ -1,44 +1,14 @@
 import { batch, computed, effect, signal } from "@preact/signals";
 import { Call, CallError, MicrophoneError } from "@antiphon/client";
-import type { CallEventType, CallOptions, MicrophoneOptions, ToolCallEvent } from "@antiphon/client";
-import workletUrl from "@antiphon/client/worklet.js?url";
-import { openFaulty } from "../faults/faulty_socket.js";
+import type { ToolCallEvent } from "@antiphon/client";
 import { LEVEL_EVERY_MS } from "../state/levels.js";
 import { closedNotice, microphoneNotice, tokenNotice, withNotice, without, type Notice } from "../state/notices.js";
 import { Session } from "../state/session.js";
 import { FOR_NEXT_CALL, settings, type Settings } from "../state/settings.js";
 import { forgetToken, takeToken, takeTokenOfAddress, token } from "../state/token.js";
 import { markedAutomatic, parseJson } from "../state/tool_cards.js";
-import { encoderOf } from "./encoders.js";
-
-/** Everything that a call tells; listed, as a listener names its type. */
-const EVENT_TYPES: Record<CallEventType, true> = {
-  state: true,
-  connected: true,
-  reconnecting: true,
-  closed: true,
-  agentState: true,
-  speech: true,
-  transcript: true,
-  command: true,
-  response: true,
-  interrupted: true,
-  audio: true,
-  playback: true,
-  playbackBlocked: true,
-  toolCall: true,
-  toolCancelled: true,
-  toolDone: true,
-  microphone: true,
-  devicesChanged: true,
-  audioDropped: true,
-  rotation: true,
-  goAway: true,
-  usage: true,
-  turn: true,
-  error: true,
-  wire: true,
-};
+import { EVENT_TYPES } from "./event_types.js";
+import { callOptions, microphoneOptions } from "./options.js";
 
 const PASSING_MS = 8000;
 const CLOCK_EVERY_MS = 1000;
@@ -94,7 +64,7 @@ class LiveCall {
     if (!call) return false;
     try {
       void call.startAudio();
-      await call.openMicrophone({ ...this.#microphoneOptions(), muted: this.muted.value });
+      await call.openMicrophone({ ...microphoneOptions(settings.value), muted: this.muted.value });
       this.deviceVersion.value++; // devices have names now
       return true;
     } catch (error) {
@@ -265,7 +235,7 @@ class LiveCall {
     }
     if (this.call.value && this.active.value) return this.call.value;
     try {
-      const call = new Call(this.#options());
+      const call = new Call(callOptions(settings.value));
       this.#follow(call);
       batch(() => {
         this.call.value = call;
@@ -280,31 +250,8 @@ class LiveCall {
     }
   }
 
-  #options(): CallOptions {
-    const { language, base, allCommands, talk, encoder, playbackBufferMs, outputDeviceId, volume } = settings.value;
-    return {
-      url: socketUrl(),
-      token: () => token.value,
-      output: { deviceId: outputDeviceId || undefined, volume },
-      language,
-      base,
-      pushToTalk: talk !== "open",
-      tools: allCommands ? {} : undefined,
-      encoder: encoderOf(encoder),
-      playbackBufferMs,
-      workletUrl,
-      wakeLock: true,
-      socket: openFaulty,
-    };
-  }
-
-  #microphoneOptions(): MicrophoneOptions {
-    const { deviceId, echoCancellation, noiseSuppression, autoGainControl } = settings.value;
-    return { deviceId: deviceId || undefined, echoCancellation, noiseSuppression, autoGainControl };
-  }
-
   #follow(call: Call): void {
-    for (const type of Object.keys(EVENT_TYPES) as CallEventType[]) {
+    for (const type of EVENT_TYPES) {
       call.on(type, (event) => {
         if (this.call.value !== call && event.type !== "wire") return; // the last words of a call that was ended
         this.session.feed(performance.now(), event);
@@ -361,14 +308,6 @@ class LiveCall {
     const call = this.call.value;
     if (call && this.session.state.value === "connected") this.clock.value = { ...call.clock };
   }
-}
-
-/** The gateway's WebSocket is beside the page, wherever that is mounted. */
-export function socketUrl(): string {
-  const url = new URL("ws", document.baseURI);
-  url.protocol = url.protocol.replace("http", "ws");
-  url.search = url.hash = "";
-  return url.href;
 }
 
 export const live = new LiveCall();

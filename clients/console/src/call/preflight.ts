@@ -4,7 +4,7 @@ import { loudness } from "../state/levels.js";
 import { MICROPHONE_TROUBLE } from "../state/notices.js";
 import { settings } from "../state/settings.js";
 import { token } from "../state/token.js";
-import { socketUrl } from "./live.js";
+import { socketUrl } from "./options.js";
 
 export interface Check {
   name: string;

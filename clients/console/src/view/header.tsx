@@ -67,7 +67,13 @@ function Status() {
   const due = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   useSignalEffect(() => {
     const notices = session.value.notices.value.filter(({ urgent }) => !urgent);
-    const texts = [`${situation.value.words}.`, told.value, ...notices.map(({ title, words }) => `${title}. ${words}`)];
+    const calls = session.value.cards.value.filter(({ state }) => state === "open");
+    const texts = [
+      `${situation.value.words}.`,
+      told.value,
+      ...notices.map(({ title, words }) => `${title}. ${words}`),
+      ...calls.map(({ name }) => `The tool call ${name} waits for its answer.`),
+    ];
     const next = texts.filter(Boolean).join(" ").replace("….", "…");
     clearTimeout(due.current);
     due.current = setTimeout(() => (said.value = next), ANNOUNCE_MS);

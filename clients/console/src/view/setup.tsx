@@ -1,13 +1,13 @@
 import { useSignal } from "@preact/signals";
-import type { ComponentChildren } from "preact";
 import { canChooseOutput, microphones, outputs } from "../call/devices.js";
 import { copyText, saveFile, stampedName } from "../call/files.js";
-import { live, socketUrl } from "../call/live.js";
+import { live } from "../call/live.js";
 import { exported } from "../replay/recording.js";
-import { toPython, toTypeScript } from "../state/code.js";
 import { change, DEFAULTS, isLanguage, settings, toQuery, type Settings } from "../state/settings.js";
 import { replay, session } from "../state/view.js";
+import { Code } from "./code.js";
 import { openFile } from "./drop.js";
+import { Field, Group, Select, Toggle } from "./fields.js";
 import { Preflight } from "./preflight.js";
 
 /** Everything that can be chosen; it is kept in this browser. */
@@ -25,61 +25,6 @@ export function Setup() {
       <Preflight />
       <Code />
     </>
-  );
-}
-
-function Group({ title, children }: { title: string; children: ComponentChildren }) {
-  return (
-    <fieldset>
-      <legend>{title}</legend>
-      {children}
-    </fieldset>
-  );
-}
-
-interface SelectProps<T extends string | number> {
-  label: string;
-  value: T;
-  options: readonly [value: T, label: string][];
-  hint?: string;
-  disabled?: boolean;
-  onChoose(value: string): void;
-}
-
-function Select<T extends string | number>({ label, value, options, hint, disabled, onChoose }: SelectProps<T>) {
-  return (
-    <label class="row">
-      <span>{label}</span>
-      <select value={value} disabled={disabled} onChange={(event) => onChoose(event.currentTarget.value)}>
-        {options.map(([option, text]) => (
-          <option key={option} value={option}>
-            {text}
-          </option>
-        ))}
-      </select>
-      {hint && <small>{hint}</small>}
-    </label>
-  );
-}
-
-type Switch = { [K in keyof Settings]: Settings[K] extends boolean ? K : never }[keyof Settings];
-
-function Toggle({ name, label, hint, onChange }: { name: Switch; label: string; hint?: string; onChange?(): void }) {
-  return (
-    <label class="choice">
-      <input
-        type="checkbox"
-        checked={settings.value[name]}
-        onChange={(event) => {
-          change({ [name]: event.currentTarget.checked });
-          onChange?.();
-        }}
-      />
-      <span>
-        {label}
-        {hint && <small>{hint}</small>}
-      </span>
-    </label>
   );
 }
 
@@ -126,20 +71,24 @@ function Language() {
         }}
       />
       {free.value && (
-        <label class="row">
-          <span>Tag of the language</span>
-          <input
-            value={text}
-            spellcheck={false}
-            autocapitalize="none"
-            aria-invalid={wrong}
-            onInput={(event) => {
-              text.value = event.currentTarget.value.trim();
-              if (isLanguage(text.value)) change({ language: text.value });
-            }}
-          />
-          <small>{wrong ? "This is no tag of BCP 47; one looks like de-AT." : `${languageName(language)}, by BCP 47`}</small>
-        </label>
+        <Field
+          label="Tag of the language"
+          hint={wrong ? "This is no tag of BCP 47; one looks like de-AT." : `${languageName(language)}, by BCP 47`}
+        >
+          {(ties) => (
+            <input
+              {...ties}
+              value={text}
+              spellcheck={false}
+              autocapitalize="none"
+              aria-invalid={wrong}
+              onInput={(event) => {
+                text.value = event.currentTarget.value.trim();
+                if (isLanguage(text.value)) change({ language: text.value });
+              }}
+            />
+          )}
+        </Field>
       )}
     </>
   );
@@ -186,18 +135,20 @@ function Sound() {
           void live.setOutputDevice(chosen);
         }}
       />
-      <label class="row">
-        <span>Volume</span>
-        <input
-          type="range"
-          min={0}
-          max={1}
-          step={0.05}
-          value={volume}
-          aria-valuetext={`${Math.round(100 * volume)} %`}
-          onInput={(event) => change({ volume: Number(event.currentTarget.value) })}
-        />
-      </label>
+      <Field label="Volume">
+        {(ties) => (
+          <input
+            {...ties}
+            type="range"
+            min={0}
+            max={1}
+            step={0.05}
+            value={volume}
+            aria-valuetext={`${Math.round(100 * volume)} %`}
+            onInput={(event) => change({ volume: Number(event.currentTarget.value) })}
+          />
+        )}
+      </Field>
       <Toggle name="echoCancellation" label="Echo cancellation" onChange={reopen} />
       <Toggle name="noiseSuppression" label="Noise suppression" onChange={reopen} />
       <Toggle name="autoGainControl" label="Automatic gain" onChange={reopen} />
@@ -220,10 +171,13 @@ function Wire() {
         hint={base && encoder === "opus" ? "A base session takes no Opus." : undefined}
         onChoose={(name) => change({ encoder: name as Settings["encoder"] })}
       />
-      <label class="row">
-        <span>Answers come ahead by</span>
-        <span class="unit">
+      <Field
+        label="Answers ahead, ms"
+        hint="How far ahead of real time they may come, 100 to 30,000. More of it bridges a longer gap in the connection."
+      >
+        {(ties) => (
           <input
+            {...ties}
             type="number"
             min={100}
             max={30_000}
@@ -233,11 +187,9 @@ function Wire() {
               change({ playbackBufferMs: Number(event.currentTarget.value) });
               event.currentTarget.value = String(settings.value.playbackBufferMs);
             }}
-          />{" "}
-          ms
-        </span>
-        <small>At most, from 100 to 30,000. More of it bridges a longer gap in the connection.</small>
-      </label>
+          />
+        )}
+      </Field>
       <Toggle
         name="allCommands"
         label="Answer every command here"
@@ -343,34 +295,6 @@ function Answers() {
           </li>
         ))}
       </ul>
-    </Group>
-  );
-}
-
-function Code() {
-  const language = useSignal<"typescript" | "python">("typescript");
-  const write = language.value === "typescript" ? toTypeScript : toPython;
-  const text = write(settings.value, socketUrl());
-  return (
-    <Group title="The same call as code">
-      <div class="actions">
-        <button
-          type="button"
-          aria-pressed={language.value === "typescript"}
-          onClick={() => (language.value = "typescript")}
-        >
-          TypeScript
-        </button>
-        <button type="button" aria-pressed={language.value === "python"} onClick={() => (language.value = "python")}>
-          Python
-        </button>
-        <button type="button" class="primary" onClick={() => void copyText(text)}>
-          Copy as code
-        </button>
-      </div>
-      <pre class="code" tabIndex={0} aria-label="Program">
-        {text}
-      </pre>
     </Group>
   );
 }

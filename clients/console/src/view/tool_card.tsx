@@ -109,8 +109,13 @@ const ENDS: Record<ToolCard["state"], string> = {
   open: "open",
   answered: "answered",
   failed: "failed",
-  cancelled: "cancelled: the model no longer wants it",
-  late: "too late: its time ran out, and the model was told so",
+  cancelled: "cancelled",
+  late: "too late",
+};
+
+const REASONS: Partial<Record<ToolCard["state"], string>> = {
+  cancelled: "the model no longer wants it",
+  late: "its time ran out, and the model was told so",
 };
 
 /** A call that is over, as a line of the conversation. */
@@ -123,6 +128,7 @@ export function EndedCard({ card }: { card: ToolCard }) {
         <span class="tool">{card.name}</span> {ENDS[card.state]}
         {took}
         {card.automatic && ", by itself"}
+        {REASONS[card.state] && `: ${REASONS[card.state]}`}
       </p>
       <details>
         <summary>Arguments and result</summary>

@@ -97,7 +97,7 @@ class TurnRow extends Component<{ row: Turn; lit: boolean }> {
             {row.command}
           </p>
         )}
-        <p class="timing">
+        <p class="timing" aria-live="off">
           <button type="button" class="stamp" aria-label={`${timeOfDay(row.at)}: mark this turn`} onClick={() => pin(row.id)}>
             {timeOfDay(row.at)}
           </button>
