@@ -1,6 +1,6 @@
 import { useSignalEffect } from "@preact/signals";
 import { settings } from "../state/settings.js";
-import { narrow, replay, tab } from "../state/view.js";
+import { narrow, replay, session, tab } from "../state/view.js";
 import { Dock } from "./dock.js";
 import { DropZone } from "./drop.js";
 import { Faults } from "./faults.js";
@@ -71,11 +71,13 @@ function Wide() {
 }
 
 function Narrow() {
+  // Where there is little room, the waveform comes with the first call.
+  const { link } = session.value.timeline.value;
   return (
     <main class="narrow">
       <TabPanel name="talk">
         <Transcript />
-        <Wave />
+        {link.length > 0 && <Wave />}
         <Bar />
       </TabPanel>
       <Panels />

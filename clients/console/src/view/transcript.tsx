@@ -35,7 +35,7 @@ export function Transcript() {
         {partial.map((row) => (
           <div key={row.id} class={`turn partial ${row.role}`} data-lit={lit.value.has(row.id)} {...pointing(row.id)}>
             <p class="who">{who(row)}</p>
-            <p class="words">{row.text}</p>
+            <p class="words" dir="auto">{row.text}</p>
           </div>
         ))}
         {open.map((card) => (
@@ -81,7 +81,7 @@ class TurnRow extends Component<{ row: Turn; lit: boolean }> {
     return (
       <article class={`turn ${row.role}`} data-lit={lit} {...pointing(row.id)}>
         <p class="who">{who(row)}</p>
-        <p class="words">
+        <p class="words" dir="auto">
           {row.text}
           {row.unheard && (
             <>
