@@ -7,8 +7,18 @@
         async for message in client:
             ...
 
-It speaks antiphon.v1 where the gateway does, and else the base messages. Sending waits while the gateway
-takes no more. A session of antiphon.v1 survives the loss of its connection: iteration goes on.
+What comes are the messages of `antiphon.messages` and, where the gateway speaks antiphon.v1,
+`antiphon.extension`. Sending waits while the gateway takes no more. A session of antiphon.v1 survives the
+loss of its connection: iteration goes on.
+
+By microphone and loudspeaker (`pip install 'antiphon[microphone]'`):
+
+    with Sound() as sound:
+        async with connect("ws://127.0.0.1:8080/ws", token) as client, client.talk(sound):
+            async for message in client:
+                ...
+
+Without asyncio: `antiphon.client.sync`. All that goes wrong is a `ClientError`, whose subclasses say what.
 """
 
 from antiphon.client.binary import pcm_rate

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 
 from msgspec import UNSET
 
+from antiphon import messages
 from antiphon.client.connection import Client
 from antiphon.client.dial import dial
+from antiphon.client.errors import CannotConnect, ClientError, NotAuthorized, not_antiphon
 from antiphon.client.link import Link
+from antiphon.client.outgoing import Frame
 from antiphon.client.reconnect import DEFAULT, Reconnect
 from antiphon.client.tokens import Tokens, TokenSource
 from antiphon.client.tools import Tool
-from antiphon.extension import SUBPROTOCOL, ClientHello
+from antiphon.extension import SUBPROTOCOL, ClientHello, SessionInfo
 
 
 @asynccontextmanager
@@ -35,19 +38,25 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """Open a session at `url` (ws: or wss:) and close it on leaving.
 
-    `token` may also be a function, or a coroutine function, that returns one. It is asked when a token is
-    needed: now, before the one in force expires, and to resume when it has expired.
+    Who speaks is said by `token`: a text, or a function or coroutine function that returns one. A function is
+    asked when a token is needed: now, before the one in force expires, and to resume when it has expired.
 
-    `timeout_s` bounds the handshake and, again, the wait for the token to be accepted. `on_frame` gets
-    every frame from the gateway, as received and when it is iterated over.
+    What may be wished for, of a session of antiphon.v1:
 
-    The session is one of antiphon.v1 unless `base` is set or the gateway knows the base messages only:
-    `Client.extended`. `output_formats`, `binary_audio`, `playback_buffer_ms` and `features` are those of
-    client_hello. `tools` carry out the model's calls by their names; other calls are the caller's, who gets
-    the messages of all.
+    - `tools`: functions that carry out the model's calls, by their names (see `Tool`). Other calls are the
+      caller's, who gets the messages of all.
+    - `output_formats`: how answers may come, the best first: audio/pcm;rate=24000 (as they do where none is
+      offered), audio/wav, audio/flac, audio/ogg;codecs=opus.
+    - `binary_audio`: audio travels as it is, not as base64; the messages look the same.
+    - `playback_buffer_ms`: how far ahead of their time answers may come: 100 to 30000; 250 by default.
+    - `features`: what else the caller promises: "playback_mark" to send playback marks, "tools" to carry out
+      commands that the gateway does not know to be tools.
+    - `reconnect`: how it comes back when its connection is lost (see `Client`); with None it does not.
+      `on_lost` is called when that begins.
+    - `base`: with True it is no session of antiphon.v1, but one of the nine base messages.
 
-    A session of antiphon.v1 survives the loss of its connection, as `reconnect` says (see `Client`); with
-    None it does not. `on_lost` is called when a connection is lost and the client begins to come back.
+    `timeout_s` bounds the handshake and, again, the wait for the token to be accepted. `on_frame` gets every
+    frame from the gateway, as received and when it is iterated over.
 
     Raises:
         CannotConnect, Refused, NotAuthorized, Closed, BadMessage; and what `token` raises.
@@ -66,7 +75,7 @@ async def connect(
         client = Client(link, url, on_frame, hello)
         running = asyncio.create_task(link.run())
         try:
-            await client._authenticate(first, timeout_s)
+            await _authenticate(client, link, first, hello, timeout_s)
             yield client
         finally:
             link.leave()
@@ -77,3 +86,31 @@ async def connect(
                 running.result()
     finally:
         await link.aclose()
+
+
+async def _authenticate(client: Client, link: Link, token: str, hello: ClientHello, timeout_s: float) -> None:
+    """Show the token and say what this client can do; return when both are answered."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            if client.extended and hello != ClientHello():
+                # It is written after the token, at once, however soon that is answered.
+                async with link.sender.turn:
+                    await link.sender.add(Frame(messages.encode(hello)))
+            await client.renew(token)
+            async for answer in client:
+                match answer:
+                    case messages.AuthSuccess(session_id=session_id, user_id=user_id):
+                        client.session_id, client.user_id = session_id, user_id
+                        if not client.extended:
+                            return
+                    case SessionInfo() if client.session_id:
+                        return
+                    case messages.Error(code=code, message=sentence):
+                        kind = NotAuthorized if code.startswith("AUTH_") else ClientError
+                        raise kind(sentence, code)
+                    case _:
+                        raise not_antiphon(link.url)
+    except TimeoutError:
+        sentence = f"The gateway at {link.url} did not answer to the token in {timeout_s:g} seconds."
+        raise CannotConnect(sentence) from None
+    raise client.closed()

@@ -10,14 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET, Struct
 
 from antiphon import extension, messages
-from antiphon.client.errors import (
-    BaseOnly,
-    CannotConnect,
-    ClientError,
-    Closed,
-    NotAuthorized,
-    not_antiphon,
-)
+from antiphon.client.errors import BaseOnly, ClientError, Closed, not_antiphon
 from antiphon.client.link import Link, now_ms
 from antiphon.client.outgoing import Frame
 from antiphon.client.sound import CAPTURE_HZ, AudioInterface
@@ -37,8 +30,8 @@ MAX_CHUNK_BYTES: Final = 32 * 1024
 class Client:
     """An open session. Made by `connect`; iterate over it in one task, send from any.
 
-    All that sends raises `Closed` when the session is over; iteration just ends, and `close_code` and
-    `close_reason` tell how. Cancelling either is safe.
+    All that sends raises `Closed` when the session is over; iteration just ends, and `closed()` tells why.
+    Cancelling either is safe: no message is torn, and none is lost.
 
     Messages are read as they come, iterated over or not, `MAX_UNREAD` ahead: so pings are answered, pongs
     noticed and tools called at any time. Iteration yields all of them, binary answers as AudioResponse.
@@ -58,7 +51,9 @@ class Client:
         hello: ClientHello,
     ) -> None:
         self.session_id = ""
+        """The gateway's name for this session: its operator finds it in the logs."""
         self.user_id = ""
+        """Whom the token speaks for."""
         self.extended = link.extended
         """Whether this is a session of antiphon.v1; else what only that has raises `BaseOnly`."""
         self._link = link
@@ -84,7 +79,7 @@ class Client:
 
     @property
     def lossy(self) -> bool:
-        """Whether a resumption could not bring all that had not come, or been received."""
+        """Whether something is missing: a resumption could not bring all messages, one way or the other."""
         return self._link.lossy
 
     @property
@@ -170,7 +165,7 @@ class Client:
         await self._link.sender.flush()
 
     async def command(self, text: str, context: dict[str, Any] | None = None) -> None:
-        """Send a typed turn; `context` is any JSON object."""
+        """Send a typed turn: what the user wants. `context` is any JSON object, for the model to know."""
         message = messages.Command(
             timestamp=now_ms(), command=text, context=UNSET if context is None else context
         )
@@ -204,7 +199,7 @@ class Client:
         await self._extend(extension.ActivityEnd())
 
     async def interrupt(self, response_id: str | None = None) -> None:
-        """Let the model stop talking; with a `response_id` only if it is that response that it speaks."""
+        """Stop the model's answer; with a `response_id` only if it is that one. An AudioFlush comes."""
         await self._extend(extension.Interrupt(response_id=UNSET if response_id is None else response_id))
 
     async def playback_mark(self, response_id: str, played_ms: float) -> None:
@@ -313,32 +308,6 @@ class Client:
     def _note_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._link.reader.fail(error)
-
-    async def _authenticate(self, token: str, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                if self.extended and self._hello != ClientHello():
-                    # It is written after the token, at once, however soon that is answered.
-                    async with self._link.sender.turn:
-                        await self._link.sender.add(Frame(messages.encode(self._hello)))
-                await self.renew(token)
-                async for answer in self:
-                    match answer:
-                        case messages.AuthSuccess(session_id=session_id, user_id=user_id):
-                            self.session_id, self.user_id = session_id, user_id
-                            if not self.extended:
-                                return
-                        case SessionInfo() if self.session_id:
-                            return
-                        case messages.Error(code=code, message=sentence):
-                            kind = NotAuthorized if code.startswith("AUTH_") else ClientError
-                            raise kind(sentence, code)
-                        case _:
-                            raise not_antiphon(self._url)
-        except TimeoutError:
-            sentence = f"The gateway at {self._url} did not answer to the token in {timeout_s:g} seconds."
-            raise CannotConnect(sentence) from None
-        raise self.closed()
 
     async def _extend(self, message: Struct) -> None:
         self._require_extended()

@@ -62,7 +62,7 @@ class Link:
         """Whether a stream of audio is open, at the gateway too."""
         self.on_lost = on_lost
         self._socket = socket
-        self._url = url
+        self.url = url
         self._timeout_s = timeout_s
         self._tokens = tokens
         self._reconnect = reconnect or DEFAULT
@@ -263,7 +263,7 @@ class Link:
             received=self.reader.received,
             heard_ms=self._heard_ms,
         )
-        self._socket, frame, resumed = await resume(self._url, self._timeout_s, message)
+        self._socket, frame, resumed = await resume(self.url, self._timeout_s, message)
         self._resume_token, self._resumed_with = resumed.resume_token, token
         missing = self.sender.outgoing.resume(resumed.received)
         self.lossy |= resumed.lossy or missing > 0

@@ -24,7 +24,11 @@ class Mark(NamedTuple):
 
 
 class Speaker:
-    """Count what a loudspeaker is given, and make marks of how far it has come.
+    """Count what a loudspeaker of the application's is given, and make marks of how far it has come.
+
+    For `Client.playback_mark`, where the application plays answers itself and has promised marks (with
+    `features=["playback_mark"]`): `begin` at a ResponseStarted, `add` for an AudioResponse, `flush` at an
+    AudioFlush, `marks` some times a second. `Client.talk` does all that.
 
     `position_ms` is always how much the loudspeaker has played of all it ever was given; what it dropped was
     not played. Times are seconds on any one clock.

@@ -159,10 +159,12 @@ class Client:
 
     @property
     def session_id(self) -> str:
+        """The gateway's name for this session: its operator finds it in the logs."""
         return self._client.session_id
 
     @property
     def user_id(self) -> str:
+        """Whom the token speaks for."""
         return self._client.user_id
 
     @property
@@ -187,7 +189,7 @@ class Client:
 
     @property
     def lossy(self) -> bool:
-        """Whether a resumption could not bring all that had not come, or been received."""
+        """Whether something is missing: a resumption could not bring all messages, one way or the other."""
         return self._client.lossy
 
     @property
