@@ -261,6 +261,7 @@ async def test_a_connection_that_is_only_mute_is_given_up(gateway: Gateway) -> N
         await call.do("endAudio")
         await call.until("response", status="completed")
         assert heard(gateway)[0] == list(range(2 * 1600))
+        await call.do("disconnect")
 
 
 async def test_another_gateway_that_knows_nothing_hears_what_was_not_safe() -> None:
@@ -366,6 +367,31 @@ async def test_a_server_that_says_nothing() -> None:
                 assert refused.value.error["code"] == "CONNECT_TIMEOUT"
 
 
+async def test_a_call_that_is_ended_before_it_is_connected(gateway: Gateway) -> None:
+    """Whoever waits for it is told; and it can be made again."""
+    async with freezing_relay() as relay:
+        relay.target = f"127.0.0.1:{gateway.port}"
+        relay.freeze()
+        url = f"ws://127.0.0.1:{relay.port}/ws"
+        for sockets in ("runtime", "node"):
+            async with typescript_call(url, gateway.token(), sockets=sockets) as call:
+                connecting, again = call.begin("connect"), call.begin("connect")
+                await call.until("state", state="connecting")
+                await asyncio.sleep(0.2)
+                await call.do("disconnect")
+                for attempt in (connecting, again):
+                    with pytest.raises(Closed) as ended:
+                        await attempt
+                    assert ended.value.error["code"] == "CALL_CLOSED"
+                await call.until("closed")
+                relay.thaw()
+                await call.do("connect")
+                await call.do("sendText", "hello")
+                await call.until("response", status="completed")
+                await call.do("disconnect")
+                relay.freeze()
+
+
 async def test_no_token_to_be_had(gateway: Gateway) -> None:
     async with typescript_call(gateway.url, tokens=[]) as call:
         with pytest.raises(Closed) as refused:
@@ -413,7 +439,11 @@ async def test_a_rotation_is_told() -> None:
 
 async def test_what_is_provoked_is_survived() -> None:
     """A gateway in development takes the model's connection away, and the token: the call goes on."""
-    async with running_gateway(limits=Limits(provocations=True)) as gateway, calling(gateway) as call:
+    async with (
+        running_gateway(limits=Limits(provocations=True)) as gateway,
+        typescript_call(gateway.url, tokens=[gateway.token(), gateway.token()]) as call,
+    ):
+        await call.do("connect")
         await call.do("sendText", "hello")
         await call.until("response", status="completed")
         await call.send_audio(numbered(0))
@@ -426,3 +456,4 @@ async def test_what_is_provoked_is_survived() -> None:
         await call.do("endAudio")
         await call.until("response", status="completed")
         assert heard(gateway)[0] == list(range(2 * 1600))
+        await call.do("disconnect")

@@ -43,6 +43,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #state: CallState = "idle";
   #agent: AgentState = "idle";
   #error: CallError | undefined;
+  #connecting: Promise<void> | undefined;
   #sound: Sound | undefined;
   #speaker: Speaker | undefined;
   #speaking: Promise<void> | undefined;
@@ -134,8 +135,12 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
    * Opens a session, and the microphone where the options ask for it. Rejects with CallError where there is no connection,
    * with MicrophoneError where there is no microphone: catch that, and go on without one if you like.
    */
-  async connect(): Promise<void> {
-    if (this.#state !== "idle" && this.#state !== "closed") return;
+  connect(): Promise<void> {
+    if (this.#state === "idle" || this.#isClosed) this.#connecting = this.#connect();
+    return this.#connecting!;
+  }
+
+  async #connect(): Promise<void> {
     if (this.#options.output !== false) this.#wakeSound();
     const wanted = this.#options.microphone && this.#microphoneState === "off";
     const microphone = wanted ? this.openMicrophone() : Promise.resolve();
@@ -314,7 +319,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Lets a gateway in development lose the token or the model's connection: to see what survives that. */
   provoke(what: "rotation" | "token_expiry"): void {
-    this.#session?.provoke(what);
+    this.#session?.send({ type: "provoke", what });
   }
 
   // ---- what is heard

@@ -81,8 +81,8 @@ export class Session {
   #heardAt = 0;
   #verdict: Verdict | undefined;
   #back: Connected = { recovered: false, replayed: 0, lossy: false, gapMs: 0 };
-  #provoked = false;
   #wake: (() => void) | undefined;
+  #giveUp: (() => void) | undefined; // ends the attempt to connect that is under way
   #pingId = 0;
   #pings = new Map<number, number>();
   #timers = new Map<string, ReturnType<typeof setTimeout>>();
@@ -109,6 +109,7 @@ export class Session {
     const { state } = this;
     this.state = "over";
     this.#wake?.();
+    if (state !== "up") this.#giveUp?.();
     const socket = this.#socket;
     if (state === "up" && socket) {
       const until = performance.now() + SETTLE_MS;
@@ -123,7 +124,7 @@ export class Session {
 
   /** Sends a message, now or when there is a connection again. Throws CallError where too much waits. */
   send(message: Outgoing): void {
-    if (this.state === "over") throw new CallError("CALL_CLOSED", "The call is over.");
+    if (this.state === "over") throw closed();
     if (!this.outbox.add(message)) {
       throw new CallError("BACKLOG_FULL", "Too much waits to be sent; try again once connected.");
     }
@@ -147,12 +148,6 @@ export class Session {
     if (this.state === "up") this.#pass({ type: "auth", token: current });
   }
 
-  /** Lets a gateway in development do this to us: see `provoke` in protocol.md. */
-  provoke(what: "rotation" | "token_expiry"): void {
-    this.#provoked = what === "token_expiry"; // the token itself stays good
-    this.send({ type: "provoke", what });
-  }
-
   /** Tries to come back now, where it waits for that: the network or the user is there again. */
   hurry(): void {
     if (this.state === "up") this.#probe();
@@ -171,7 +166,10 @@ export class Session {
     const { url, base, socket: open, tokens, timeoutMs } = this.#options;
     const token = await tokens.get();
     const socket = await open(url, base ? [] : [SUBPROTOCOL]);
-    if (this.state === "over") return socket.close();
+    if (this.state === "over") {
+      socket.close();
+      throw closed();
+    }
     this.#socket = socket;
     this.#verdict = undefined;
     socket.binaryType = "arraybuffer";
@@ -180,6 +178,7 @@ export class Session {
         if (this.#socket === socket) this.#leave();
         reject(error);
       };
+      this.#giveUp = () => fail(closed());
       this.#after("connect", timeoutMs, () =>
         fail(new CallError("CONNECT_TIMEOUT", `The gateway at ${url} did not answer in time.`, { retryable: true })),
       );
@@ -263,7 +262,6 @@ export class Session {
     socket.onclose = ({ code }) => this.#closed(socket, code);
     if (this.#lostAt) this.#back.gapMs = now - this.#lostAt;
     this.#lostAt = 0;
-    this.#provoked = false;
     if (this.extended) {
       this.clock.reset();
       for (const [index, ms] of CLOCK_MS.entries()) this.#after(`clock${index}`, ms, () => this.#ping());
@@ -312,7 +310,7 @@ export class Session {
     const { tokens } = this.#options;
     if (error.code === "AUTH_TOKEN_EXPIRED") {
       tokens.expire("expired");
-      return tokens.renewable || this.#provoked;
+      return tokens.renewable;
     }
     return error.details.retryable === true;
   }
@@ -538,6 +536,10 @@ export class Session {
     clearTimeout(this.#timers.get(name));
     this.#timers.set(name, setTimeout(act, Math.max(0, ms)));
   }
+}
+
+function closed(): CallError {
+  return new CallError("CALL_CLOSED", "The call is over.");
 }
 
 function asCallError(error: unknown): CallError {
