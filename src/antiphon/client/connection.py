@@ -263,7 +263,8 @@ class Client:
             sound.flush()
             with suppress(Closed, TimeoutError):
                 async with asyncio.timeout(_LEAVE_S):
-                    await self.end()
+                    if self._link.streaming:
+                        await self.end()
                     if self.extended:
                         await self._send(by_hand(self._hello))
         if failure := reader.failure:
