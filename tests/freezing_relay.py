@@ -63,9 +63,9 @@ class FreezingRelay:
 
 
 @asynccontextmanager
-async def freezing_relay() -> AsyncIterator[FreezingRelay]:
+async def freezing_relay(port: int = 0) -> AsyncIterator[FreezingRelay]:
     relay = FreezingRelay()
-    server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(relay.accept, "127.0.0.1", port)
     relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay

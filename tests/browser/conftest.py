@@ -1,20 +1,25 @@
-"""A real Chromium with a fake microphone, and a gateway for the page to talk to."""
+"""A real Chromium with a fake microphone, which opens the console as the gateway serves it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+import uvloop
+from playwright.async_api import Browser, Page, Request, async_playwright
 
-from browser.scripted_gateway import Gateway, scripted_gateway
+from browser.console import Console
+from browser.tap import TAP_SCRIPT
+from gateway.running import Gateway
 
 SPEECH = Path(__file__).parent.parent / "speech"
 QUIET_FLAGS = (
@@ -29,43 +34,20 @@ QUIET_FLAGS = (
 GRANTED = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A microphone that beeps, and a user who allows it."""
 
-TAP_SCRIPT = """
-const worklet = `registerProcessor("tap", class extends AudioWorkletProcessor {
-  process([[samples]]) {
-    if (samples) this.port.postMessage([currentFrame, samples.slice()]);
-    return true;
-  }
-})`;
-const url = URL.createObjectURL(new Blob([worklet], { type: "text/javascript" }));
-const connect = AudioNode.prototype.connect;
-window.tapped = [];
-AudioNode.prototype.connect = function (target, ...rest) {
-  if (target instanceof AudioDestinationNode && this instanceof AnalyserNode) {
-    window.tapping = this.context.audioWorklet.addModule(url).then(() => {
-      const tap = new AudioWorkletNode(this.context, "tap");
-      tap.port.onmessage = ({ data }) => window.tapped.push(data);
-      connect.call(this, tap);
-      connect.call(tap, target);
-      return this.context.sampleRate;
-    });
-  }
-  return connect.call(this, target, ...rest);
-};
-"""
-"""Stores what goes to the loudspeaker, each block with the frame it begins at, in `window.tapped`."""
+DESKTOP = {"width": 1280, "height": 800}
 
-RECORD_SCRIPT = """
-window.states = [];
-window.partials = [];
-document.addEventListener("DOMContentLoaded", () => {
-  const record = (list, entry) => entry && entry !== list.at(-1) && list.push(entry);
-  const state = document.getElementById("state");
-  new MutationObserver(() => record(states, state.dataset.state)).observe(state, { attributes: true });
-  const partial = document.querySelector("#partial .words");
-  new MutationObserver(() => record(partials, partial.textContent)).observe(partial, { childList: true });
-});
-"""
-"""Stores every state that the page shows in `window.states`, and every partial in `window.partials`."""
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.node)
+            if pytest_asyncio.is_async_test(item):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 def chromium_path() -> str:
@@ -79,38 +61,36 @@ def chromium_path() -> str:
     )
 
 
-TakePicture = Callable[[Page, str], Awaitable[None]]
+Launch = Callable[[tuple[str, ...]], Awaitable[Browser]]
+TakePicture = Callable[[Console, str], Awaitable[None]]
 
 
-class OpenPage(Protocol):
-    """Open the page in a browser context of its own.
+class OpenConsole(Protocol):
+    """Open the console of a gateway, or of an address, in a browser context of its own.
 
-    `microphone` is a WAV file that the fake microphone plays once; it takes a browser of its own. With
-    `tap`, what goes to the loudspeaker is stored; the tap is a worklet made from a blob, so the page's
-    policy is then off. `context` goes to Playwright's `new_context`.
+    `microphone` is a WAV file that the fake microphone plays once; it takes a browser of its own. `port` is
+    that of a relay before the gateway, `query` goes before the token. With `tap`, what goes to the
+    loudspeaker is stored, and the page's policy is off. `context` goes to Playwright's `new_context`.
     """
 
     def __call__(
         self,
-        url: str,
+        gateway: Gateway | str,
         *,
+        query: str = "",
+        token: str | None = None,
+        port: int | None = None,
         microphone: Path | None = None,
         flags: tuple[str, ...] = GRANTED,
         tap: bool = False,
         init_script: str = "",
         expected_complaints: tuple[str, ...] = (),
         **context: Any,
-    ) -> Awaitable[Page]: ...
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def gateway() -> AsyncIterator[Gateway]:
-    async with scripted_gateway() as gateway:
-        yield gateway
+    ) -> AbstractAsyncContextManager[Console]: ...
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def launch() -> AsyncIterator[Callable[[tuple[str, ...]], Awaitable[Browser]]]:
+async def launch() -> AsyncIterator[Launch]:
     """Return a function that starts Chromium with some flags, once for each set of them."""
     browsers: dict[tuple[str, ...], Browser] = {}
     async with async_playwright() as playwright:
@@ -127,42 +107,66 @@ async def launch() -> AsyncIterator[Callable[[tuple[str, ...]], Awaitable[Browse
             await browser.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def open_page(
-    launch: Callable[[tuple[str, ...]], Awaitable[Browser]],
-) -> AsyncIterator[OpenPage]:
-    """Return a function that opens the page. The page may not complain on its console meanwhile."""
-    complaints: list[str] = []
-    expected: list[str] = []
-    async with AsyncExitStack() as stack:
+@pytest.fixture
+def open_console(launch: Launch) -> OpenConsole:
+    """Return a function that opens the console, until the end of its `async with`.
 
-        async def open_page(
-            url: str,
-            *,
-            microphone: Path | None = None,
-            flags: tuple[str, ...] = GRANTED,
-            tap: bool = False,
-            init_script: str = "",
-            expected_complaints: tuple[str, ...] = (),
-            **context: Any,
-        ) -> Page:
-            if microphone:
-                flags = (*flags, f"--use-file-for-fake-audio-capture={microphone}%noloop")
-            browser = await launch(flags)
-            window = await browser.new_context(bypass_csp=tap, **context)
-            stack.push_async_callback(browser.close if microphone else window.close)
+    Meanwhile it may not complain (of an exception, or of its policy), nor ask another origin for anything.
+    """
+
+    @asynccontextmanager
+    async def open_console(
+        gateway: Gateway | str,
+        *,
+        query: str = "",
+        token: str | None = None,
+        port: int | None = None,
+        microphone: Path | None = None,
+        flags: tuple[str, ...] = GRANTED,
+        tap: bool = False,
+        init_script: str = "",
+        expected_complaints: tuple[str, ...] = (),
+        **context: Any,
+    ) -> AsyncIterator[Console]:
+        link = gateway if isinstance(gateway, str) else link_to(gateway, query, token, port)
+        if microphone:
+            flags = (*flags, f"--use-file-for-fake-audio-capture={microphone}%noloop")
+        browser = await launch(flags)
+        window = await browser.new_context(
+            **{"viewport": DESKTOP, "locale": "en-US", "bypass_csp": tap, **context}
+        )
+        try:
             page = await window.new_page()
-            expected.extend(expected_complaints)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on(
-                "console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None
-            )
-            await page.add_init_script(RECORD_SCRIPT + init_script + (TAP_SCRIPT if tap else ""))
-            await page.goto(url)
-            return page
+            complaints = listen_to(page, urlsplit(link).netloc)
+            await page.add_init_script(init_script + (TAP_SCRIPT if tap else ""))
+            await page.goto(link)
+            yield Console(page)
+        finally:
+            await (browser if microphone else window).close()
+        assert [text for text in complaints if not any(part in text for part in expected_complaints)] == []
 
-        yield open_page
-    assert [text for text in complaints if not any(part in text for part in expected)] == []
+    return open_console
+
+
+def link_to(gateway: Gateway, query: str = "", token: str | None = None, port: int | None = None) -> str:
+    """Return the link that opens the console; without a token where that is ""."""
+    token = gateway.token(ttl_s=300) if token is None else token
+    return f"http://127.0.0.1:{port or gateway.port}/{query}" + (f"#token={token}" if token else "")
+
+
+def listen_to(page: Page, host: str) -> list[str]:
+    """Return a list that takes in what the page complains of, and which strangers it asks for something."""
+    complaints: list[str] = []
+
+    def note_stranger(request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.netloc != host and address.scheme not in ("data", "blob"):
+            complaints.append(f"{request.url} was asked for")
+
+    page.on("request", note_stranger)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    return complaints
 
 
 @pytest.fixture
@@ -178,11 +182,11 @@ def speech(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def picture() -> TakePicture:
-    """Return a function that takes a picture of the page, if $PICTURES names a folder for it."""
+    """Return a function that takes a picture of the console, if $PICTURES names a folder for it."""
     folder = os.environ.get("PICTURES")
 
-    async def take(page: Page, name: str) -> None:
+    async def take(console: Console, name: str) -> None:
         if folder:
-            await page.screenshot(path=Path(folder) / f"{name}.png")
+            await console.page.screenshot(path=Path(folder) / f"{name}.png")
 
     return take

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from playwright.async_api import Page
 
 Samples = npt.NDArray[np.float32]
 
 TONE_HZ: Final = 440
 LEVEL: Final = 0.4
 FADE_S: Final = 0.005
+PIECE_MS: Final = 100
 
 
 def tone(seconds: float, rate_hz: int = 24_000) -> bytes:
     """Return a sine as PCM16."""
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     return (LEVEL * 32767 * np.sin(2 * np.pi * TONE_HZ * time)).astype("<i2").tobytes()
+
+
+def pieces(pcm: bytes, rate_hz: int = 24_000) -> Iterable[bytes]:
+    """Cut an answer as the gateway does."""
+    size = rate_hz * PIECE_MS // 1000 * 2
+    return (pcm[start : start + size] for start in range(0, len(pcm), size))
 
 
 def runs(samples: Samples, rate_hz: int) -> list[Samples]:
@@ -42,30 +48,3 @@ def impurity(samples: Samples, rate_hz: int) -> float:
 def without_ramps(samples: Samples, rate_hz: int) -> Samples:
     ramp = round(FADE_S * rate_hz) + 1
     return samples[ramp:-ramp]
-
-
-async def played(page: Page, times: int = 1) -> None:
-    """Wait until that many stretches of an answer have been heard since the page was opened."""
-    await page.wait_for_function(
-        """times => {
-          const heard = window.states.filter((state) => state === "answering").length;
-          return heard >= times && window.states.at(-1) !== "answering";
-        }""",
-        arg=times,
-    )
-
-
-async def tapped(page: Page) -> tuple[Samples, int]:
-    """Return all that went to the loudspeaker, each block at its time, and the rate."""
-    rate_hz, encoded = await page.evaluate(
-        """async () => {
-          const rateHz = await window.tapping;
-          const first = window.tapped[0][0];
-          const samples = new Float32Array(window.tapped.at(-1)[0] - first + 128);
-          for (const [frame, block] of window.tapped) samples.set(block, frame - first);
-          let text = "";
-          for (const byte of new Uint8Array(samples.buffer)) text += String.fromCharCode(byte);
-          return [rateHz, btoa(text)];
-        }"""
-    )
-    return np.frombuffer(base64.b64decode(encoded), dtype=np.float32), rate_hz

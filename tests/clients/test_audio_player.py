@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Page
 
-from browser.scripted_gateway import pieces
-from browser.sound import FADE_S, LEVEL, impurity, runs, tone, without_ramps
+from browser.sound import FADE_S, LEVEL, impurity, pieces, runs, tone, without_ramps
 from clients.audio_page import OpenPage, Samples, encoded, floats, launch, open_page, site
 
 __all__ = ["launch", "open_page", "site"]
