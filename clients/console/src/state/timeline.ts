@@ -37,7 +37,7 @@ export interface Timeline {
 export const EMPTY_TIMELINE: Timeline = { marks: [], link: [], voices: [] };
 
 export function timelineAfter(timeline: Timeline, at: number, event: CallEvent, qualify: (id: string) => string): Timeline {
-  const mark = markOf(at, event);
+  const mark = event.type === "reconnecting" ? lostMark(timeline, at, event.reason) : markOf(at, event);
   const marks = mark ? bounded([...timeline.marks, mark]) : timeline.marks;
   const link = linkAfter(timeline.link, at, event);
   const voices = voicesAfter(timeline.voices, at, event, qualify);
@@ -49,9 +49,6 @@ function markOf(at: number, event: CallEvent): Mark | undefined {
   switch (event.type) {
     case "connected":
       return connectedMark(at, event);
-    case "reconnecting":
-      if (event.attempt > 1) return undefined;
-      return { at, kind: "bad", label: "lost", text: event.reason };
     case "closed":
       return { at, kind: event.error ? "bad" : "link", label: "closed", text: event.error?.message ?? "Closed by you." };
     case "rotation":
@@ -70,6 +67,13 @@ function markOf(at: number, event: CallEvent): Mark | undefined {
     default:
       return undefined;
   }
+}
+
+/** One for each loss, not for each attempt; and a loss soon after the last begins with a later attempt than the first. */
+function lostMark({ marks, link }: Timeline, at: number, reason: string): Mark | undefined {
+  const since = link.at(-1)?.from ?? at;
+  const told = marks.some((mark) => mark.label === "lost" && mark.at >= since);
+  return told ? undefined : { at, kind: "bad", label: "lost", text: reason };
 }
 
 function connectedMark(at: number, event: Extract<CallEvent, { type: "connected" }>): Mark {
