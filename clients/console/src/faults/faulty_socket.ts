@@ -6,6 +6,9 @@ export const jitterMs = signal(0);
 /** Whether the present socket lets nothing through in either direction, though it looks open. The next one does. */
 export const halfOpen = signal(false);
 
+/** How long a half-open connection is left to the gateway, once this side has given it up. */
+const DEAD_MS = 30_000;
+
 let latest: FaultySocket | undefined;
 
 /** Opens a socket that obeys the faults above. */
@@ -79,7 +82,10 @@ class FaultySocket implements Socket {
   }
 
   close(code?: number, reason?: string): void {
-    this.#outgoing.run(() => this.#socket.close(code, reason));
+    const close = () => this.#socket.close(code, reason);
+    // Nobody is told of the end of a dead connection: the gateway finds it out, or closes it for the next one.
+    if (this.swallows) setTimeout(close, DEAD_MS);
+    else this.#outgoing.run(close);
   }
 
   drop(): void {
