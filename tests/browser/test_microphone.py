@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from browser.conftest import GRANTED, OpenConsole, link_to
-from browser.console import Console, listening, model_of
+from browser.console import Console, listening
 from browser.models import talkative
 from gateway.running import running_gateway
 
@@ -42,7 +42,7 @@ async def test_missing(open_console: OpenConsole) -> None:
 @pytest.mark.parametrize(
     ("error", "title", "words"),
     [
-        (("Permission dismissed", "NotAllowedError"), "The microphone was not allowed", "press the button again"),
+        (("Permission dismissed", "NotAllowedError"), "The microphone was not allowed", "Press the button again"),
         (("Could not start", "NotReadableError"), "The microphone cannot be opened", "Another program may be"),
     ],
 )
@@ -93,7 +93,6 @@ async def test_sound_that_stands_still(open_console: OpenConsole) -> None:
     async with running_gateway(talkative) as gateway, open_console(gateway, init_script=stands) as console:
         await console.press("Talk")
         await expect(console.alert).to_contain_text("Nothing comes from the microphone")
-        await model_of(gateway)
 
 
 async def test_another_one_can_be_chosen(open_console: OpenConsole) -> None:

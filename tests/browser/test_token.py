@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
+from antiphon.clock import epoch_clock
+from antiphon.session import Limits
 from browser.conftest import OpenConsole, link_to
-from browser.console import Console, listening, model_of
+from browser.console import Console, listening
 from browser.models import attentive, talkative
 from gateway.running import running_gateway
 
@@ -46,7 +48,7 @@ async def test_without_one_the_page_asks_and_takes_a_link(open_console: OpenCons
         await expect(console.page.locator(".link")).to_contain_text("token 4:")
 
 
-@pytest.mark.parametrize(("ttl_s", "says"), [(-60, "expired"), (None, "not valid")])
+@pytest.mark.parametrize(("ttl_s", "says"), [(0.001, "expired"), (None, "no signed JWT")])
 async def test_a_refused_token_can_be_replaced(
     open_console: OpenConsole, ttl_s: float | None, says: str
 ) -> None:
@@ -67,16 +69,21 @@ async def test_a_refused_token_can_be_replaced(
 
 
 async def test_one_that_is_about_to_expire_is_renewed_in_the_call(open_console: OpenConsole) -> None:
+    ahead_s = 0
+    clock = epoch_clock()
+    limits = Limits(heartbeat_s=1, idle_timeout_s=3600)
     async with (
-        running_gateway(talkative) as gateway,
-        open_console(gateway, token=gateway.token(ttl_s=25), flags=()) as console,
+        running_gateway(talkative, limits=limits, clock=lambda: clock() + ahead_s) as gateway,
+        open_console(gateway, flags=()) as console,
     ):
         await console.write("hello")
+        await expect(console.answers).to_have_count(1)
+        ahead_s = 280
+        await console.write("is it late?")
         await expect(console.notice("token")).to_contain_text("about to expire")
-        await expect(console.page.locator(".link")).to_contain_text("token 0:")
-        await use(console, gateway.token(ttl_s=3000))
+        await use(console, gateway.token(ttl_s=3600))
         await expect(console.notice("token")).to_have_count(0)
-        await expect(console.page.locator(".link")).to_contain_text("token 49:")
+        await expect(console.page.locator(".link")).to_contain_text("token 59:")
         assert len(gateway.connections) == 1
 
 
@@ -87,4 +94,3 @@ async def test_a_link_that_is_followed_in_the_same_tab(open_console: OpenConsole
         await console.page.goto(link_to(gateway))
         await console.is_in("Connected")
         await expect(console.page).to_have_url(f"http://127.0.0.1:{gateway.port}/")
-        await model_of(gateway)
