@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +31,10 @@ SILENT_MS: Final = 20
 CALL = """async ([url, token, options]) => {
   const { Call, Conversation } = await import("/index.js");
   const { tap } = await import("/helpers.js");
-  const { flushDelayMs = 0, ...rest } = options;
+  const { flushDelayMs = 0, encoder, ...rest } = options;
+  const workerUrl = "/flac_worker.js";
+  if (encoder === "flac") rest.encoder = (await import("/encoders/flac.js")).flac({ workerUrl });
+  if (encoder === "opus") rest.encoder = (await import("/encoders/opus.js")).opus();
   window.events = [];
   // Tells when a flush came in, and lets the client have it later where that is asked for.
   const socket = (address, protocols) => {
@@ -289,3 +294,39 @@ async def test_a_file_is_sent_as_if_it_were_spoken(site: str, open_page: OpenPag
         assert len(samples) == (speech.stat().st_size - 44) // 2
         wrong = await page.evaluate("window.call.sendFile(new Blob(['?'])).catch((error) => error.code)")
         assert wrong == "AUDIO_UNSUPPORTED"
+
+
+@pytest.mark.parametrize("encoder", ["flac", "opus"])
+async def test_encoded_speech_survives_a_cut(
+    site: str, open_page: OpenPage, speech: Path, encoder: str
+) -> None:
+    """FLAC to the sample, Opus to its length, though the connection breaks in the middle of it."""
+    with wave.open(str(speech)) as file:
+        pcm = file.readframes(file.getnframes())
+    async with freezing_relay() as relay, running_gateway(singing(0.3), origins=origins(site)) as gateway:
+        relay.target = f"127.0.0.1:{gateway.port}"
+        async with calling(
+            gateway, open_page, relay=relay, page={"expected_complaints": ("WebSocket",)}, encoder=encoder
+        ) as page:
+            for half in (pcm[: len(pcm) // 4 * 2], pcm[len(pcm) // 4 * 2 :]):
+                await page.evaluate(
+                    """async (data) => {
+                      const { pcmOf } = await import("/helpers.js");
+                      const samples = pcmOf(data);
+                      for (let at = 0; at < samples.length; at += 640) {
+                        window.call.sendAudio(samples.subarray(at, at + 640));
+                      }
+                    }""",
+                    base64.b64encode(half).decode(),
+                )
+                relay.reset()
+                await page.wait_for_function("window.events.some(({ recovered }) => recovered)")
+            await page.evaluate("window.call.endAudio()")
+            await until(page, "response", status="completed")
+            heard = bytes(gateway.upstream.conversations[0].heard)
+            if encoder == "flac":
+                assert heard == pcm
+            else:
+                assert abs(len(heard) - len(pcm)) <= 2 * 320  # a packet's worth at most
+            errors = [event for event in await page.evaluate("window.events") if event["type"] == "error"]
+            assert errors == []
