@@ -113,11 +113,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     return this.#session?.info;
   }
 
-  /** When the token in force expires, in milliseconds since the epoch, where the gateway tells. */
-  get tokenExpiresAt(): number | undefined {
-    return this.#session?.info?.tokenExpiresAt;
-  }
-
   /** The gateway's clock less ours, and the best round trip of the last two minutes: half of that is its uncertainty. */
   get clock(): { offsetMs: number; rttMs: number } {
     const { offsetMs = 0, rttMs = 0 } = this.#session?.clock ?? {};
@@ -176,6 +171,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     else if (token !== undefined) this.#tokens.use(token);
   }
 
+  /** Tries to come back now, where it waits to be connected again. */
+  reconnectNow(): void {
+    this.#session?.hurry();
+  }
+
   // ---- the microphone
 
   get microphone(): { state: MicrophoneState; label: string; deviceId: string; settings: MediaTrackSettings | undefined } {
@@ -191,7 +191,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#microphone = undefined;
     try {
       const sound = this.#wakeSound();
-      if (!sound) throw new MicrophoneError("unsupported", "There is no microphone outside of browsers; use sendAudio().");
+      if (!sound) throw new MicrophoneError("unsupported", "There is no microphone here; use sendAudio().");
       this.#enterMicrophone("asking");
       const asked = askForMicrophone(options);
       asked.catch(() => {}); // it is awaited below
@@ -767,7 +767,7 @@ function absolute(url: string | URL): string {
   try {
     return new URL(url, here).href.replace(/^http/, "ws").replace(/#.*$/, "");
   } catch {
-    throw new CallError("CONNECT_FAILED", `${url} is not the address of a gateway; one looks like wss://host/ws.`);
+    throw new CallError("CONNECT_FAILED", `${url} is no gateway's address; one looks like wss://host/ws.`);
   }
 }
 

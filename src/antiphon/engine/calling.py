@@ -11,7 +11,8 @@ from antiphon.engine.effects import Effect, Send
 from antiphon.engine.meter import Meter
 from antiphon.engine.phrases import Call
 
-TOOL_TIMEOUT_S: Final = 10.0
+TOOL_TIMEOUT_S: Final = 60.0
+"""A client has 30 s where nothing else is configured, and the gateway answers in its place then."""
 
 
 class Calling:

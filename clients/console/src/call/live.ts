@@ -165,7 +165,7 @@ class LiveCall {
   /** After trouble: connects again, now. */
   tryAgain(): void {
     // A call that waits to reconnect tries at once when the browser says that there is a network again.
-    if (this.session.state.value === "reconnecting") dispatchEvent(new Event("online"));
+    if (this.session.state.value === "reconnecting") this.call.value?.reconnectNow();
     else this.#begin();
   }
 

@@ -42,7 +42,7 @@ export function Header() {
 function Link() {
   const clock = live.clock.value;
   void now.value;
-  const expiresAt = replay.value ? undefined : live.call.value?.tokenExpiresAt;
+  const expiresAt = replay.value ? undefined : live.call.value?.info?.tokenExpiresAt;
   const left = expiresAt === undefined ? undefined : Math.max(0, expiresAt - Date.now());
   return (
     <p class="link faint">
