@@ -365,13 +365,13 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   /** Iterates over the events of these types; without any, over all but `wire`. Ends when the call is closed. */
-  events(): AsyncIterableIterator<CallEvent>;
-  events<T extends CallEventType>(...types: T[]): AsyncIterableIterator<CallEventOf<T>>;
-  events(...types: CallEventType[]): AsyncIterableIterator<CallEvent> {
+  events(): AsyncGenerator<CallEvent, void>;
+  events<T extends CallEventType>(...types: T[]): AsyncGenerator<CallEventOf<T>, void>;
+  events(...types: CallEventType[]): AsyncGenerator<CallEvent, void> {
     return this.#emitter.iterate(types);
   }
 
-  [Symbol.asyncIterator](): AsyncIterableIterator<CallEvent> {
+  [Symbol.asyncIterator](): AsyncGenerator<CallEvent, void> {
     return this.#emitter.iterate();
   }
 

@@ -21,7 +21,7 @@ export class Emitter {
   }
 
   has(type: CallEventType): boolean {
-    return (this.#listeners.get(type)?.size ?? 0) > 0 || [...this.#iterators].some((queue) => queue.types?.has(type));
+    return (this.#listeners.get(type)?.size ?? 0) > 0 || [...this.#iterators].some(({ types }) => types.has(type));
   }
 
   emit(event: CallEvent): void {
@@ -43,13 +43,13 @@ export class Emitter {
   }
 
   /** Returns an iterator over events of these types, or over all but `wire`. It ends with the call. */
-  iterate(types?: CallEventType[]): AsyncIterableIterator<any> {
-    const queue = new EventQueue(types?.length ? new Set(types) : undefined, () => this.#iterators.delete(queue));
+  iterate(types: CallEventType[] = []): AsyncGenerator<any, void> {
+    const queue = new EventQueue(new Set(types));
     for (const event of this.#early ?? []) queue.push(event);
     this.#early = undefined;
-    if (this.#ended) queue.end();
-    else this.#iterators.add(queue);
-    return queue;
+    queue.over = this.#ended;
+    this.#iterators.add(queue);
+    return queue.drain(() => this.#iterators.delete(queue));
   }
 
   /** Ends the iterators, after what waits in them. */
@@ -66,53 +66,42 @@ export class Emitter {
 }
 
 /** The events that one iterator has not taken yet: at most 1,000, and then it is told that it is too slow. */
-class EventQueue implements AsyncIterableIterator<CallEvent> {
+class EventQueue {
+  over = false;
   #waiting: CallEvent[] = [];
-  #takers: { resolve: (result: IteratorResult<CallEvent>) => void; reject: (error: CallError) => void }[] = [];
-  #over = false;
   #missed = false;
+  #wake: (() => void) | undefined;
 
-  constructor(
-    readonly types: Set<CallEventType> | undefined,
-    readonly onReturn: () => void,
-  ) {}
+  /** Without any type it takes all but `wire`. */
+  constructor(readonly types: Set<CallEventType>) {}
 
   push(event: CallEvent): void {
-    if (this.#over || !(this.types ? this.types.has(event.type) : event.type !== "wire")) return;
-    const taker = this.#takers.shift();
-    if (taker) return taker.resolve({ value: event, done: false });
-    this.#waiting.push(event);
-    if (this.#waiting.length <= MOST_WAITING) return;
-    this.#missed = this.#over = true;
-    this.#waiting = [];
-    this.onReturn();
+    if (this.over || !(this.types.size ? this.types.has(event.type) : event.type !== "wire")) return;
+    if (this.#waiting.push(event) > MOST_WAITING) {
+      this.#waiting = [];
+      this.#missed = this.over = true;
+    }
+    this.#wake?.();
   }
 
   end(): void {
-    this.#over = true;
-    for (const taker of this.#takers.splice(0)) taker.resolve({ value: undefined, done: true });
+    this.over = true;
+    this.#wake?.();
   }
 
-  next(): Promise<IteratorResult<CallEvent>> {
-    if (this.#missed) {
-      this.#missed = false;
-      const text = `More than ${MOST_WAITING} events waited to be iterated over.`;
-      return Promise.reject(new CallError("EVENTS_MISSED", text));
+  async *drain(left: () => void): AsyncGenerator<CallEvent, void> {
+    try {
+      for (;;) {
+        while (this.#waiting.length) yield this.#waiting.shift()!;
+        if (this.#missed) {
+          throw new CallError("EVENTS_MISSED", `More than ${MOST_WAITING} events waited to be iterated over.`);
+        }
+        if (this.over) return;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      this.over = true;
+      left();
     }
-    const event = this.#waiting.shift();
-    if (event) return Promise.resolve({ value: event, done: false });
-    if (this.#over) return Promise.resolve({ value: undefined, done: true });
-    return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
-  }
-
-  return(): Promise<IteratorResult<CallEvent>> {
-    this.#waiting = [];
-    this.onReturn();
-    this.end();
-    return Promise.resolve({ value: undefined, done: true });
-  }
-
-  [Symbol.asyncIterator](): AsyncIterableIterator<CallEvent> {
-    return this;
   }
 }
