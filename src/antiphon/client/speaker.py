@@ -59,7 +59,9 @@ class Speaker:
         for response in self._responses:
             played_ms = response.played_ms(position_ms)
             caught_up = position_ms >= response.end_ms - _SLACK_MS
-            if played_ms > response.told_ms + _SLACK_MS and (caught_up or now >= response.told_at + MARK_S):
+            due = caught_up or now >= response.told_at + MARK_S
+            told_less = position_ms >= response.end_ms and played_ms > response.told_ms
+            if told_less or (due and played_ms > response.told_ms + _SLACK_MS):
                 response.told_ms, response.told_at = played_ms, now
                 marks.append(Mark(response.id, played_ms))
         while len(self._responses) > 1 and position_ms >= self._responses[0].end_ms - _SLACK_MS:
