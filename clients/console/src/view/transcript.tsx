@@ -126,15 +126,20 @@ function timing(row: Turn): string[] {
 /** Keeps the end in sight while it is, and brings the marked turn into sight. */
 function useScrolling() {
   const scroller = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(true);
+  const seen = useRef({ end: true, top: 0 });
+  const note = () => {
+    const { scrollTop, scrollHeight, clientHeight } = scroller.current!;
+    seen.current = { end: scrollHeight - scrollTop - clientHeight < 80, top: scrollTop };
+  };
+  const keep = () => {
+    const box = scroller.current!;
+    if (box.scrollTop < seen.current.top) note(); // the focus has moved up, say: its scroll event is still to come
+    if (!seen.current.end) return;
+    box.scrollTop = box.scrollHeight;
+    seen.current.top = box.scrollTop;
+  };
   useLayoutEffect(() => {
     const box = scroller.current!;
-    const note = () => {
-      atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
-    };
-    const keep = () => {
-      if (atEnd.current) box.scrollTop = box.scrollHeight;
-    };
     box.addEventListener("scroll", note, { passive: true });
     const resized = new ResizeObserver(keep);
     resized.observe(box);
@@ -144,9 +149,7 @@ function useScrolling() {
       resized.disconnect();
     };
   }, []);
-  useLayoutEffect(() => {
-    if (atEnd.current && scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
-  });
+  useLayoutEffect(keep);
   useSignalEffect(() => {
     if (!pinned.value) return;
     const turn = scroller.current?.querySelector("[data-lit=true]");
