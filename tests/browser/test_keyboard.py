@@ -6,7 +6,7 @@ from playwright.async_api import Locator, expect
 
 from browser.conftest import OpenConsole
 from browser.console import Console, model_of, until, until_heard_by
-from browser.models import answer, attentive, call
+from browser.models import answer, attentive, call, talkative
 from gateway.running import running_gateway
 
 MOST_STOPS = 60
@@ -125,3 +125,22 @@ async def test_the_messages_and_the_panes_by_keys(open_console: OpenConsole) -> 
         await expect(bar).to_have_attribute("aria-valuenow", "47")
         after = (await page.locator(".conversation").bounding_box() or {})["width"]
         assert after > before
+
+
+async def test_the_turn_with_the_focus_stays_in_sight(open_console: OpenConsole) -> None:
+    async with running_gateway(talkative) as gateway, open_console(gateway, flags=()) as console:
+        for count in range(1, 9):
+            await console.write(f"Turn {count}")
+            await expect(console.answers).to_have_count(count)
+        await console.is_in("Connected")
+        first = console.users.first.get_by_role("button", name="mark this turn")
+        await expect(first).not_to_be_in_viewport()
+        await first.focus()
+        await expect(console.users.first).to_have_attribute("data-lit", "true")
+        await expect(first).to_be_in_viewport()
+        await console.page.evaluate("new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
+        await expect(first).to_be_in_viewport()
+        await first.evaluate("(element) => element.blur()")
+        await console.page.locator(".transcript").press("End")
+        await console.write("The last")
+        await expect(console.answers.last.locator(".timing")).to_be_in_viewport()
