@@ -1,84 +1,70 @@
-"""The whole of it: a person's voice, Chromium, the gateway, the embedded engine, and its voice back."""
+"""The whole of it, as a new user has it: his voice, Chromium, the gateway, the embedded engine, and its voice back."""
 
 from __future__ import annotations
 
-import asyncio
-import os
+import json
 import re
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
-from browser.conftest import OpenPage, TakePicture
-from browser.hands import press, type_command
-from browser.sound import Samples, played, tapped
+from browser.conftest import OpenConsole
+from browser.sound import Samples
+from browser.tap import tapped, until_silent
+from commands.running import serving
+from recordings import word_errors, words
 
-pytestmark = [pytest.mark.browser, pytest.mark.speech, pytest.mark.asyncio(loop_scope="session")]
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def link() -> AsyncIterator[str]:
-    """Serve as a new user would, and return the link that is printed."""
-    ours = ("ANTIPHON_", "GEMINI_")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "ANTIPHON_MODELS_DIR" or not name.startswith(ours)
-    }
-    command = (sys.executable, "-m", "antiphon", "serve", "--port", "0")
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
-    assert process.stdout
-    try:
-        printed = ""
-        async with asyncio.timeout(60):
-            while not (found := re.search(r"http://\S+#token=\S+", printed)):
-                line = await process.stdout.readline()
-                assert line, f"antiphon serve ended after saying: {printed}"
-                printed += line.decode()
-        yield found[0]
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.communicate()
-    assert process.returncode == 0
+pytestmark = pytest.mark.speech
 
 
 async def test_speech_is_recognised_and_answered_aloud(
-    link: str, open_page: OpenPage, picture: TakePicture, speech: Path
+    open_console: OpenConsole, speech: Path, tmp_path: Path
 ) -> None:
-    page = await open_page(
-        link.replace("#", "?raw=1#"), microphone=speech, tap=True, viewport={"width": 960, "height": 680}
-    )
-    await expect(page.get_by_text("embedded engine")).to_be_visible()
-    log = page.get_by_role("log")
+    async with serving(tmp_path) as gateway:
+        await gateway.until_line("#token=")
+        link = gateway.link.replace("#", "?raw#")
+        async with open_console(link, microphone=speech, tap=True) as console:
+            await expect(console.page.get_by_text("Answers come from: embedded engine")).to_be_visible()
+            await console.page.evaluate(
+                """() => new MutationObserver(() => {
+                  const partial = document.querySelector(".partial.user .words");
+                  if (partial && !document.querySelector("#log .user")) window.partial = partial.textContent;
+                }).observe(document.querySelector("#live"), { childList: true, subtree: true, characterData: true })"""
+            )
+            await console.press("Talk")
+            await expect(console.users.locator(".words")).to_have_text(re.compile("go forward ten meters", re.I))
+            assert "go" in (await console.page.evaluate("window.partial")).lower()
+            await expect(console.answers).to_contain_text(re.compile(r"answer after \d+ ms"))
+            await console.press("Stop")
+            await console.is_in("Connected")
+            await until_silent(console.page, 1)
+            said = await console.answers.locator(".words").inner_text()
+            await expect(console.row(1).locator(".parts-in-words")).to_contain_text(re.compile(r"endpoint [1-9]"))
 
-    await type_command(page, "Next one, please.")
-    await expect(log.locator(".tag")).to_have_text("Command: next", timeout=20_000)
-    await played(page)
-    await expect(log.locator(".answer")).to_have_count(1)
+            first_s, samples, rate_hz = await tapped(console.page)
+            recording = write_wav(tmp_path / "answer.wav", samples, rate_hz)
+            status, out, err = await gateway.antiphon(
+                "talk", str(recording), "--url", gateway.ws_url, "--json", "--fast"
+            )
+            assert status == 0, err
+            finals = [m for m in map(json.loads, out.splitlines()) if m["type"] == "recognition_result" and m["isFinal"]]
+            heard = " ".join(m["transcript"] for m in finals)
+            assert word_errors(said, heard) <= len(words(said)) / 3, (said, heard)
 
-    await press(page, "Talk")
-    await expect(log).to_have_text(re.compile("go forward", re.I), timeout=20_000)
-    await expect(page.locator("#answer .timing")).to_contain_text("answer after", timeout=20_000)
-    assert "go" in (await page.evaluate("partials.join(' ')")).lower()
-    await asyncio.sleep(1)
-    await picture(page, "page")
-    await played(page, 2)
-    await press(page, "Stop")
-    await expect(log.locator(".answer")).to_have_count(2)
-
-    samples, rate_hz = await tapped(page)
-    assert seconds_of_sound(samples, rate_hz) > 2
+            await console.write("Next one, please.")
+            await expect(console.users.last.locator(".tag")).to_have_text("Command: next")
+            await expect(console.answers).to_have_count(2)
+            await expect(console.row(2)).to_be_visible()
+        assert await gateway.stop() == 0
 
 
-def seconds_of_sound(samples: Samples, rate_hz: int) -> float:
-    """Return for how long, in steps of 50 ms, there is more than -40 dB of root mean square."""
-    size = rate_hz // 20
-    blocks = samples[: len(samples) // size * size].reshape(-1, size)
-    return float(np.count_nonzero(np.sqrt(np.mean(blocks**2, axis=1)) > 0.01)) / 20
+def write_wav(path: Path, samples: Samples, rate_hz: int) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((32767 * np.clip(samples, -1, 1)).astype("<i2").tobytes())
+    return path
