@@ -141,13 +141,16 @@ function List({ entries }: { entries: readonly LogEntry[] }) {
     const entry = entries[Math.max(0, Math.min(entries.length - 1, next))];
     if (!entry) return;
     chosen.value = entry.id;
-    const at = entries.indexOf(entry) * ROW_HEIGHT;
+  };
+  useEffect(() => {
+    if (index < 0) return;
+    const at = index * ROW_HEIGHT;
     const element = box.current!;
     if (at < element.scrollTop) element.scrollTop = at;
     else if (at + ROW_HEIGHT > element.scrollTop + element.clientHeight) {
       element.scrollTop = at + ROW_HEIGHT - element.clientHeight;
     }
-  };
+  }, [chosen.value, height.value]); // there is less room for the list once the message is shown below it
   return (
     <div class="log-panes">
       <div
