@@ -198,6 +198,7 @@ function TurnLine({ turn, end }: { turn: MeasuredTurn; end: number }) {
         <Bar turn={turn} end={end} />
         <span class="parts-in-words">
           {partsOf(metrics)
+            .filter(({ ms }) => Math.round(ms) > 0)
             .map(({ name, ms }) => `${PARTS.find((part) => part.name === name)!.label.toLowerCase()} ${Math.round(ms)}`)
             .join(" · ")}
         </span>
