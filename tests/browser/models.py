@@ -7,7 +7,7 @@ from typing import Any
 from browser.sound import pieces, tone
 from fake_gemini import Conversation
 
-WORDS = "one two three four five six seven eight nine ten".split()
+WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 async def attentive(conversation: Conversation) -> None:
@@ -53,5 +53,8 @@ async def cut_off(conversation: Conversation) -> None:
     await conversation.send(server_content={"turn_complete": True})
 
 
-async def call(conversation: Conversation, name: str, args: dict[str, Any] | None = None, id: str = "c1") -> None:  # noqa: A002
-    await conversation.send(tool_call={"function_calls": [{"id": id, "name": name, "args": args or {}}]})
+async def call(
+    conversation: Conversation, name: str, args: dict[str, Any] | None = None, call_id: str = "c1"
+) -> None:
+    """Let the model make a call."""
+    await conversation.send(tool_call={"function_calls": [{"id": call_id, "name": name, "args": args or {}}]})

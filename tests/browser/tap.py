@@ -42,9 +42,10 @@ window.WebSocket = class extends WebSocket {
   }
 };
 """
-"""Stores each block with the frame it begins at, and when the first `audio_flush` came, in the context's time.
+"""Stores each block with the frame it begins at, and when the first `audio_flush` came, by its time.
 
-The tap's worklet is made from a blob, so the page's policy must be off. With `window.flushDelayMs` the page hears of the flush so much later.
+The tap's worklet is made from a blob, so the page's policy must be off. With `window.flushDelayMs` the page
+hears of the flush so much later.
 """
 
 HEARD_S = """() => {
@@ -63,7 +64,8 @@ async def until_silent(page: Page, seconds: float = 0.5) -> None:
     await page.wait_for_function(
         """(seconds) => {
           const blocks = window.tapped.slice(-seconds * window.tapContext.sampleRate / 128);
-          return blocks.length && blocks.every(([, block]) => block.every((sample) => Math.abs(sample) < 1e-3));
+          const silent = ([, block]) => block.every((sample) => Math.abs(sample) < 1e-3);
+          return blocks.length && blocks.every(silent);
         }""",
         arg=seconds,
     )

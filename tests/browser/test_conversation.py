@@ -20,7 +20,9 @@ from gateway.running import running_gateway
 async def bars(console: Console, turn: int) -> tuple[float, float, list[int]]:
     """Return of a turn how much of the scale its bars take, its total, and its parts as they are written."""
     row = console.row(turn)
-    shares = await row.locator(".bar i").evaluate_all("(bars) => bars.map((bar) => parseFloat(bar.style.width))")
+    shares = await row.locator(".bar i").evaluate_all(
+        "(bars) => bars.map((bar) => parseFloat(bar.style.width))"
+    )
     words = await row.locator(".parts-in-words").text_content()
     parts = [int(number) for number in re.findall(r"\d+", words or "")]
     return sum(shares), int(await row.locator(".total").inner_text()), parts
@@ -55,7 +57,9 @@ async def test_words_appear_while_they_are_spoken_and_the_answer_is_taken_apart(
         assert share == pytest.approx(100, abs=0.01), "the bars of the longest turn fill the scale"
         assert sum(parts) == pytest.approx(total_ms, abs=(len(parts) + 1) / 2), "each is rounded"
         await expect(console.answers).to_contain_text(f"answer after {total_ms} ms")
-        await expect(console.row(1).get_by_role("button")).to_have_accessible_name("t1, spoken: mark this turn")
+        await expect(console.row(1).get_by_role("button")).to_have_accessible_name(
+            "t1, spoken: mark this turn"
+        )
 
         await console.press("Stop")
         await console.is_in("Connected")
@@ -171,13 +175,11 @@ async def test_text_of_the_server_is_only_text(open_console: OpenConsole) -> Non
         await expect(console.log.locator(".card p").nth(1)).to_have_text(markup)
 
         (connection,) = gateway.connections
-        connection.send(
-            messages.encode(messages.Error(timestamp=0, code=markup, message=markup))  # type: ignore[arg-type]
-        )
+        connection.send(messages.encode(messages.Error(timestamp=0, code=markup, message=markup)))
         await expect(console.notice("gateway")).to_contain_text(markup)
         await console.show("Messages")
-        await expect(console.lines.filter(has=console.page.locator(".type", has_text="error"))).to_contain_text(
-            "<img"
-        )
+        await expect(
+            console.lines.filter(has=console.page.locator(".type", has_text="error"))
+        ).to_contain_text("<img")
         assert await console.page.locator("main img, main b b, main .words *").count() == 0
         assert await console.page.title() == "Antiphon"

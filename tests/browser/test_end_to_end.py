@@ -1,4 +1,4 @@
-"""The whole of it, as a new user has it: his voice, Chromium, the gateway, the embedded engine, and its voice back."""
+"""The whole, as a new user has it: his voice, Chromium, gateway and embedded engine, and its voice back."""
 
 from __future__ import annotations
 
@@ -32,25 +32,33 @@ async def test_speech_is_recognised_and_answered_aloud(
                 """() => new MutationObserver(() => {
                   const partial = document.querySelector(".partial.user .words");
                   if (partial && !document.querySelector("#log .user")) window.partial = partial.textContent;
-                }).observe(document.querySelector("#live"), { childList: true, subtree: true, characterData: true })"""
+                }).observe(live, { childList: true, subtree: true, characterData: true })"""
             )
             await console.press("Talk")
-            await expect(console.users.locator(".words")).to_have_text(re.compile("go forward ten meters", re.I))
+            await expect(console.users.locator(".words")).to_have_text(
+                re.compile("go forward ten meters", re.I)
+            )
             assert "go" in (await console.page.evaluate("window.partial")).lower()
             await expect(console.answers).to_contain_text(re.compile(r"answer after \d+ ms"))
             await console.press("Stop")
             await console.is_in("Connected")
             await until_silent(console.page, 1)
             said = await console.answers.locator(".words").inner_text()
-            await expect(console.row(1).locator(".parts-in-words")).to_contain_text(re.compile(r"endpoint [1-9]"))
+            await expect(console.row(1).locator(".parts-in-words")).to_contain_text(
+                re.compile(r"endpoint [1-9]")
+            )
 
-            first_s, samples, rate_hz = await tapped(console.page)
+            _, samples, rate_hz = await tapped(console.page)
             recording = write_wav(tmp_path / "answer.wav", samples, rate_hz)
             status, out, err = await gateway.antiphon(
                 "talk", str(recording), "--url", gateway.ws_url, "--json", "--fast"
             )
             assert status == 0, err
-            finals = [m for m in map(json.loads, out.splitlines()) if m["type"] == "recognition_result" and m["isFinal"]]
+            finals = [
+                m
+                for m in map(json.loads, out.splitlines())
+                if m["type"] == "recognition_result" and m["isFinal"]
+            ]
             heard = " ".join(m["transcript"] for m in finals)
             assert word_errors(said, heard) <= len(words(said)) / 3, (said, heard)
 

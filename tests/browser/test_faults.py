@@ -18,7 +18,9 @@ LIMITS = Limits(provocations=True, heartbeat_s=0.5, park_s=60)
 
 
 @asynccontextmanager
-async def talked(open_console: OpenConsole, limits: Limits = LIMITS) -> AsyncIterator[tuple[Gateway, Console]]:
+async def talked(
+    open_console: OpenConsole, limits: Limits = LIMITS
+) -> AsyncIterator[tuple[Gateway, Console]]:
     """A console in a call, its faults in sight; at the end it still works, and has lost nothing."""
     async with running_gateway(talkative, limits=limits) as gateway, open_console(gateway) as console:
         await console.show("Faults")

@@ -75,7 +75,9 @@ async def test_a_session_is_exported_and_replayed(open_console: OpenConsole, tmp
             await page.get_by_role("combobox", name="Speed").select_option("8")
             await another.press("Play")
             await expect(another.answers).to_have_count(2)
-            await expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()  # it is at its end
+            await expect(
+                page.get_by_role("button", name="Play", exact=True)
+            ).to_be_visible()  # it is at its end
             await another.press("Close replay")
             await expect(another.users).to_have_count(0)
             await expect(another.words).to_be_visible()
@@ -104,8 +106,8 @@ async def test_settings_are_kept_and_a_link_opens_the_same(open_console: OpenCon
         await console.choose("Speech is sent as", "FLAC, without loss")
         await console.choose("Colours", "Dark")
         await page.get_by_label("Echo cancellation").uncheck()
-        await page.get_by_label("Answers come ahead by").fill("5000")
-        await page.get_by_label("Answers come ahead by").press("Tab")
+        await page.get_by_label("Answers ahead, ms").fill("5000")
+        await page.get_by_label("Answers ahead, ms").press("Tab")
         await page.reload()
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         await console.show("Setup")
@@ -120,7 +122,7 @@ async def test_settings_are_kept_and_a_link_opens_the_same(open_console: OpenCon
             await expect(other.page.get_by_role("combobox", name="How to talk")).to_have_value("hold")
             await expect(other.page.get_by_role("combobox", name="Language")).to_have_value("fr-FR")
             await expect(other.page.get_by_role("combobox", name="Speech is sent as")).to_have_value("flac")
-            await expect(other.page.get_by_label("Answers come ahead by")).to_have_value("5000")
+            await expect(other.page.get_by_label("Answers ahead, ms")).to_have_value("5000")
             await expect(other.page.get_by_label("Echo cancellation")).not_to_be_checked()
             await expect(other.page.get_by_label("Noise suppression")).to_be_checked()
             await expect(other.page.locator("html")).to_have_attribute("data-theme", "light")
@@ -138,7 +140,10 @@ async def test_settings_are_kept_and_a_link_opens_the_same(open_console: OpenCon
 
         await console.press("Reset all")
         await expect(page.get_by_role("combobox", name="How to talk")).to_have_value("open")
-        assert json.loads(await page.evaluate("localStorage.getItem('antiphon.settings')"))["encoder"] == "linear16"
+        assert (
+            json.loads(await page.evaluate("localStorage.getItem('antiphon.settings')"))["encoder"]
+            == "linear16"
+        )
 
 
 async def test_each_encoder_is_understood(open_console: OpenConsole) -> None:

@@ -42,8 +42,16 @@ async def test_missing(open_console: OpenConsole) -> None:
 @pytest.mark.parametrize(
     ("error", "title", "words"),
     [
-        (("Permission dismissed", "NotAllowedError"), "The microphone was not allowed", "Press the button again"),
-        (("Could not start", "NotReadableError"), "The microphone cannot be opened", "Another program may be"),
+        (
+            ("Permission dismissed", "NotAllowedError"),
+            "The microphone was not allowed",
+            "Press the button again",
+        ),
+        (
+            ("Could not start", "NotReadableError"),
+            "The microphone cannot be opened",
+            "Another program may be",
+        ),
     ],
 )
 async def test_dismissed_or_in_use(
@@ -74,7 +82,9 @@ async def test_one_that_goes_away_in_a_call(open_console: OpenConsole) -> None:
         await listening(gateway, console)
         await console.page.evaluate(
             """() => {
-              navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("none", "NotFoundError"); };
+              navigator.mediaDevices.getUserMedia = async () => {
+                throw new DOMException("none", "NotFoundError");
+              };
               window.microphone.getTracks()[0].dispatchEvent(new Event("ended"));
             }"""
         )

@@ -29,7 +29,9 @@ HIGH = ViewportSize(width=1280, height=960)
 
 
 @asynccontextmanager
-async def spoken(open_console: OpenConsole, home: Path, speech: Path, **context: Any) -> AsyncIterator[Console]:
+async def spoken(
+    open_console: OpenConsole, home: Path, speech: Path, **context: Any
+) -> AsyncIterator[Console]:
     """A console in a call with the embedded engine, which has answered what was spoken."""
     async with serving(home) as gateway:
         await gateway.until_line("#token=")
@@ -68,7 +70,14 @@ async def test_a_conversation(
         await picture(console, "page")
 
         await console.is_in("Listening")
-        for words in ("How are you?", "Hello!", "What is it like?", "What time is it?", "How far is it?", "Who are you?"):
+        for words in (
+            "How are you?",
+            "Hello!",
+            "What is it like?",
+            "What time is it?",
+            "How far is it?",
+            "Who are you?",
+        ):
             await asked(console, words)
         await console.answers.nth(5).get_by_role("button", name="mark this turn").click()
         await page.mouse.move(2, 300)

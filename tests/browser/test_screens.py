@@ -1,4 +1,4 @@
-"""The console on screens of every size, light and dark: all of it is to be seen, and axe-core finds nothing."""
+"""The console on screens of every size, light and dark: all is to be seen, and axe-core finds nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ async def too_wide(page: Page) -> list[str]:
     """Return what is wider than the screen, though nothing scrolls there sideways, and what is cut off."""
     names: list[str] = await page.evaluate(
         """() => [...document.querySelectorAll("body *")]
-          .filter((element) => element.checkVisibility() && !element.closest(".unseen, pre, .scroll-x, svg, .log-line"))
+          .filter((element) => element.checkVisibility())
+          .filter((element) => !element.closest(".unseen, pre, .scroll-x, svg, .log-line"))
           .filter((element) => {
             const { left, right, width } = element.getBoundingClientRect();
             return width && (left < -0.5 || right > innerWidth + 0.5);
@@ -89,10 +90,12 @@ async def busy(open_console: OpenConsole, **context: Any) -> AsyncIterator[tuple
         await expect(console.answers.nth(1)).to_contain_text("cut after")
         await console.write("previous")
         await until(lambda: len(model.texts) == 3, "the third turn")
-        await call(model, "previous", {"steps": 1}, id="c2")
+        await call(model, "previous", {"steps": 1}, call_id="c2")
         await expect(console.page.get_by_role("region", name="Tool call previous")).to_be_visible()
         (connection,) = gateway.connections
-        connection.send(messages.encode(messages.Error(timestamp=0, code="SERVER", message="Something is odd.")))  # type: ignore[arg-type]
+        connection.send(
+            messages.encode(messages.Error(timestamp=0, code="SERVER", message="Something is odd."))
+        )
         await console.answers.first.get_by_role("button", name="mark this turn").click()
         yield gateway, console
 
@@ -111,7 +114,11 @@ async def test_every_tab_fits_and_is_accessible(open_console: OpenConsole, size:
                     await console.lines.first.click()
                 faults[theme, tab] = (await too_wide(page), await violations(page))
                 if tab == "Messages":
-                    await page.get_by_role("region", name="Message auth").get_by_role("button", name="Close").click()
+                    await (
+                        page.get_by_role("region", name="Message auth")
+                        .get_by_role("button", name="Close")
+                        .click()
+                    )
             await console.press("Keyboard shortcuts and help")
             await expect(page.get_by_role("dialog")).to_be_visible()
             faults[theme, "help"] = (await too_wide(page), await violations(page))
@@ -151,7 +158,10 @@ async def test_less_motion_where_it_is_asked_for(open_console: OpenConsole) -> N
       });
     }"""
     for motion, moves in (("no-preference", True), ("reduce", False)):
-        async with running_gateway(attentive) as gateway, open_console(gateway, reduced_motion=motion) as console:
+        async with (
+            running_gateway(attentive) as gateway,
+            open_console(gateway, reduced_motion=motion) as console,
+        ):
             await console.page.evaluate(watch)
             model = await listening(gateway, console)
             await until_heard_by(model, 2)

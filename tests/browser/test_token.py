@@ -88,7 +88,10 @@ async def test_one_that_is_about_to_expire_is_renewed_in_the_call(open_console: 
 
 
 async def test_a_link_that_is_followed_in_the_same_tab(open_console: OpenConsole) -> None:
-    async with running_gateway(talkative) as gateway, open_console(gateway, token="a.bad.one", flags=()) as console:
+    async with (
+        running_gateway(talkative) as gateway,
+        open_console(gateway, token="a.bad.one", flags=()) as console,
+    ):
         await console.write("hello")
         await expect(console.alert).to_contain_text("Another token is needed")
         await console.page.goto(link_to(gateway))

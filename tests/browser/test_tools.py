@@ -41,7 +41,10 @@ async def result(model: Conversation, count: int) -> dict[str, Any]:
 
 async def test_by_hand_failed_and_taken_back(open_console: OpenConsole, tmp_path: Path) -> None:
     tools = configured(tmp_path)
-    async with running_gateway(attentive, configured=tools) as gateway, open_console(gateway, flags=()) as console:
+    async with (
+        running_gateway(attentive, configured=tools) as gateway,
+        open_console(gateway, flags=()) as console,
+    ):
         await console.write("order tea")
         model = await model_of(gateway)
         await call(model, "order", {"item": "tea", "cups": 2})
@@ -64,7 +67,7 @@ async def test_by_hand_failed_and_taken_back(open_console: OpenConsole, tmp_path
         await answer(model, "Two cups of tea.")
 
         await console.write("order coffee")
-        await call(model, "order", id="c2")
+        await call(model, "order", call_id="c2")
         await expect(card(console)).to_contain_text("Without arguments.")
         await card(console).get_by_label("Why order fails, as a sentence").fill("Sold out.")
         await card(console).get_by_role("button", name="Fail").click()
@@ -73,16 +76,21 @@ async def test_by_hand_failed_and_taken_back(open_console: OpenConsole, tmp_path
         await answer(model, "There is none.")
 
         await console.write("order cake")
-        await call(model, "order", {"item": "cake"}, id="c3")
+        await call(model, "order", {"item": "cake"}, call_id="c3")
         await expect(card(console)).to_be_visible()
         await model.send(tool_call_cancellation={"ids": ["c3"]})
         await expect(ended.nth(2)).to_contain_text("the model no longer wants it")
         assert len(model.results) == 2
 
 
-async def test_by_a_rule_which_is_kept_until_it_is_taken_away(open_console: OpenConsole, tmp_path: Path) -> None:
+async def test_by_a_rule_which_is_kept_until_it_is_taken_away(
+    open_console: OpenConsole, tmp_path: Path
+) -> None:
     tools = configured(tmp_path)
-    async with running_gateway(attentive, configured=tools) as gateway, open_console(gateway, flags=()) as console:
+    async with (
+        running_gateway(attentive, configured=tools) as gateway,
+        open_console(gateway, flags=()) as console,
+    ):
         await console.write("order tea")
         model = await model_of(gateway)
         await call(model, "order")
@@ -90,19 +98,22 @@ async def test_by_a_rule_which_is_kept_until_it_is_taken_away(open_console: Open
         await card(console).get_by_label("Answer every “order” like this").check()
         await card(console).get_by_role("button", name="Send result").click()
         assert await result(model, 1) == {"output": "done"}
-        await call(model, "order", id="c2")
+        await call(model, "order", call_id="c2")
         assert await result(model, 2) == {"output": "done"}
         await expect(console.log.locator(".card").nth(1)).to_contain_text("by itself")
         await expect(card(console)).to_have_count(0)
         await console.show("Setup")
         await console.press("Ask again for order")
-        await call(model, "order", id="c3")
+        await call(model, "order", call_id="c3")
         await expect(card(console)).to_be_visible()
 
 
 async def test_an_answer_that_comes_too_late(open_console: OpenConsole, tmp_path: Path) -> None:
     tools = configured(tmp_path, 0.2)
-    async with running_gateway(attentive, configured=tools) as gateway, open_console(gateway, flags=()) as console:
+    async with (
+        running_gateway(attentive, configured=tools) as gateway,
+        open_console(gateway, flags=()) as console,
+    ):
         await console.write("order tea")
         model = await model_of(gateway)
         await call(model, "order")
