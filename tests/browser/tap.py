@@ -37,7 +37,8 @@ window.WebSocket = class extends WebSocket {
     super.onmessage = (event) => {
       if (typeof event.data !== "string" || !event.data.includes('"audio_flush"')) return listener(event);
       window.flushedAt ??= window.tapContext.currentTime;
-      setTimeout(() => listener(event), window.flushDelayMs ?? 0);
+      if (window.flushDelayMs) setTimeout(() => listener(event), window.flushDelayMs);
+      else listener(event);
     };
   }
 };
