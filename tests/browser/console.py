@@ -32,9 +32,8 @@ class Console:
         self.alert = page.get_by_role("alert")
         self.talk = page.locator("#talk")
         self.words = page.get_by_label("Type instead of speaking")
-        self.marks = page.get_by_role("region", name="What happened to the connection").get_by_role(
-            "listitem"
-        )
+        happened = page.get_by_role("region", name="What happened to the connection")
+        self.marks = happened.get_by_role("listitem")
         """Everything that happened to the connection and the answers, the latest first."""
         self.lines = page.get_by_role("listbox", name="Messages").get_by_role("option")
         """The messages that are shown in their tab."""
@@ -106,11 +105,10 @@ async def until(condition: Callable[[], Any], what: str) -> None:
 
 
 async def model_of(gateway: Gateway, conversation: int = 0) -> Conversation:
-    """Return a conversation of the model, once it has begun."""
+    """Return a conversation of the model, once it has begun; the first one does so with the first turn."""
     begun = gateway.upstream.conversations
-    await until(
-        lambda: len(begun) > conversation and begun[conversation].setup, f"conversation {conversation}"
-    )
+    what = f"conversation {conversation} of the model begins"
+    await until(lambda: len(begun) > conversation and begun[conversation].setup, what)
     return begun[conversation]
 
 

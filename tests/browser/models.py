@@ -56,5 +56,5 @@ async def cut_off(conversation: Conversation) -> None:
 async def call(
     conversation: Conversation, name: str, args: dict[str, Any] | None = None, call_id: str = "c1"
 ) -> None:
-    """Let the model make a call."""
-    await conversation.send(tool_call={"function_calls": [{"id": call_id, "name": name, "args": args or {}}]})
+    wanted = {"id": call_id, "name": name, "args": args or {}}
+    await conversation.send(tool_call={"function_calls": [wanted]})

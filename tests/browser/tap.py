@@ -43,7 +43,7 @@ window.WebSocket = class extends WebSocket {
   }
 };
 """
-"""Stores each block with the frame it begins at, and when the first `audio_flush` came, by its time.
+"""Stores each block with the frame it begins at, and the context's time when the first `audio_flush` came.
 
 The tap's worklet is made from a blob, so the page's policy must be off. With `window.flushDelayMs` the page
 hears of the flush so much later.

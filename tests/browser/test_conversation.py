@@ -57,9 +57,8 @@ async def test_words_appear_while_they_are_spoken_and_the_answer_is_taken_apart(
         assert share == pytest.approx(100, abs=0.01), "the bars of the longest turn fill the scale"
         assert sum(parts) == pytest.approx(total_ms, abs=(len(parts) + 1) / 2), "each is rounded"
         await expect(console.answers).to_contain_text(f"answer after {total_ms} ms")
-        await expect(console.row(1).get_by_role("button")).to_have_accessible_name(
-            "t1, spoken: mark this turn"
-        )
+        stamp = console.row(1).get_by_role("button")
+        await expect(stamp).to_have_accessible_name("t1, spoken: mark this turn")
 
         await console.press("Stop")
         await console.is_in("Connected")
@@ -178,8 +177,7 @@ async def test_text_of_the_server_is_only_text(open_console: OpenConsole) -> Non
         connection.send(messages.encode(messages.Error(timestamp=0, code=markup, message=markup)))
         await expect(console.notice("gateway")).to_contain_text(markup)
         await console.show("Messages")
-        await expect(
-            console.lines.filter(has=console.page.locator(".type", has_text="error"))
-        ).to_contain_text("<img")
+        error = console.lines.filter(has=console.page.locator(".type", has_text="error"))
+        await expect(error).to_contain_text("<img")
         assert await console.page.locator("main img, main b b, main .words *").count() == 0
         assert await console.page.title() == "Antiphon"

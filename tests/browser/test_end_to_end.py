@@ -1,4 +1,4 @@
-"""The whole, as a new user has it: his voice, Chromium, gateway and embedded engine, and its voice back."""
+"""The whole of it, as a new user has it: his voice, Chromium, the gateway, the engine, and its voice back."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ from recordings import word_errors, words
 
 pytestmark = pytest.mark.speech
 
+NOTE_PARTIALS = """() => new MutationObserver(() => {
+  const partial = document.querySelector(".partial.user .words");
+  if (partial) window.partial = partial.textContent;
+}).observe(document.querySelector("#live"), { childList: true, subtree: true, characterData: true })"""
+
 
 async def test_speech_is_recognised_and_answered_aloud(
     open_console: OpenConsole, speech: Path, tmp_path: Path
@@ -28,25 +33,18 @@ async def test_speech_is_recognised_and_answered_aloud(
         link = gateway.link.replace("#", "?raw#")
         async with open_console(link, microphone=speech, tap=True) as console:
             await expect(console.page.get_by_text("Answers come from: embedded engine")).to_be_visible()
-            await console.page.evaluate(
-                """() => new MutationObserver(() => {
-                  const partial = document.querySelector(".partial.user .words");
-                  if (partial && !document.querySelector("#log .user")) window.partial = partial.textContent;
-                }).observe(live, { childList: true, subtree: true, characterData: true })"""
-            )
+            await console.page.evaluate(NOTE_PARTIALS)
             await console.press("Talk")
-            await expect(console.users.locator(".words")).to_have_text(
-                re.compile("go forward ten meters", re.I)
-            )
+            spoken = re.compile("go forward ten meters", re.I)
+            await expect(console.users.locator(".words")).to_have_text(spoken)
             assert "go" in (await console.page.evaluate("window.partial")).lower()
             await expect(console.answers).to_contain_text(re.compile(r"answer after \d+ ms"))
             await console.press("Stop")
             await console.is_in("Connected")
             await until_silent(console.page, 1)
             said = await console.answers.locator(".words").inner_text()
-            await expect(console.row(1).locator(".parts-in-words")).to_contain_text(
-                re.compile(r"endpoint [1-9]")
-            )
+            parts = console.row(1).locator(".parts-in-words")
+            await expect(parts).to_contain_text(re.compile(r"endpoint [1-9]"))
 
             _, samples, rate_hz = await tapped(console.page)
             recording = write_wav(tmp_path / "answer.wav", samples, rate_hz)
@@ -54,12 +52,8 @@ async def test_speech_is_recognised_and_answered_aloud(
                 "talk", str(recording), "--url", gateway.ws_url, "--json", "--fast"
             )
             assert status == 0, err
-            finals = [
-                m
-                for m in map(json.loads, out.splitlines())
-                if m["type"] == "recognition_result" and m["isFinal"]
-            ]
-            heard = " ".join(m["transcript"] for m in finals)
+            results = [m for m in map(json.loads, out.splitlines()) if m["type"] == "recognition_result"]
+            heard = " ".join(result["transcript"] for result in results if result["isFinal"])
             assert word_errors(said, heard) <= len(words(said)) / 3, (said, heard)
 
             await console.write("Next one, please.")

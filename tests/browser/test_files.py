@@ -75,9 +75,8 @@ async def test_a_session_is_exported_and_replayed(open_console: OpenConsole, tmp
             await page.get_by_role("combobox", name="Speed").select_option("8")
             await another.press("Play")
             await expect(another.answers).to_have_count(2)
-            await expect(
-                page.get_by_role("button", name="Play", exact=True)
-            ).to_be_visible()  # it is at its end
+            play = page.get_by_role("button", name="Play", exact=True)
+            await expect(play).to_be_visible()  # it is at its end
             await another.press("Close replay")
             await expect(another.users).to_have_count(0)
             await expect(another.words).to_be_visible()
@@ -140,10 +139,8 @@ async def test_settings_are_kept_and_a_link_opens_the_same(open_console: OpenCon
 
         await console.press("Reset all")
         await expect(page.get_by_role("combobox", name="How to talk")).to_have_value("open")
-        assert (
-            json.loads(await page.evaluate("localStorage.getItem('antiphon.settings')"))["encoder"]
-            == "linear16"
-        )
+        kept = json.loads(await page.evaluate("localStorage.getItem('antiphon.settings')"))
+        assert kept["encoder"] == "linear16"
 
 
 async def test_each_encoder_is_understood(open_console: OpenConsole) -> None:

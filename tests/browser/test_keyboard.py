@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, expect
 
 from browser.conftest import OpenConsole
 from browser.console import Console, model_of, until, until_heard_by
@@ -120,10 +120,10 @@ async def test_the_messages_and_the_panes_by_keys(open_console: OpenConsole) -> 
         await expect(page.get_by_role("region", name="Message")).to_have_count(0)
 
         bar = page.get_by_role("separator")
-        before = await width_of(page, ".conversation")
+        before = await page.locator(".conversation").evaluate("(pane) => pane.clientWidth")
         await bar.press("ArrowRight")
         await expect(bar).to_have_attribute("aria-valuenow", "47")
-        assert await width_of(page, ".conversation") > before
+        assert await page.locator(".conversation").evaluate("(pane) => pane.clientWidth") > before
 
 
 async def test_the_turn_with_the_focus_stays_in_sight(open_console: OpenConsole) -> None:
@@ -137,17 +137,10 @@ async def test_the_turn_with_the_focus_stays_in_sight(open_console: OpenConsole)
         await first.focus()
         await expect(console.users.first).to_have_attribute("data-lit", "true")
         await expect(first).to_be_in_viewport()
-        await console.page.evaluate(
-            "new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))"
-        )
+        drawn = "new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))"
+        await console.page.evaluate(drawn)
         await expect(first).to_be_in_viewport()
         await first.evaluate("(element) => element.blur()")
         await console.page.locator(".transcript").press("End")
         await console.write("The last")
         await expect(console.answers.last.locator(".timing")).to_be_in_viewport()
-
-
-async def width_of(page: Page, selector: str) -> float:
-    box = await page.locator(selector).bounding_box()
-    assert box
-    return float(box["width"])

@@ -42,16 +42,8 @@ async def test_missing(open_console: OpenConsole) -> None:
 @pytest.mark.parametrize(
     ("error", "title", "words"),
     [
-        (
-            ("Permission dismissed", "NotAllowedError"),
-            "The microphone was not allowed",
-            "Press the button again",
-        ),
-        (
-            ("Could not start", "NotReadableError"),
-            "The microphone cannot be opened",
-            "Another program may be",
-        ),
+        (("Permission dismissed", "NotAllowedError"), "The microphone was not allowed", "closed without an"),
+        (("Could not start", "NotReadableError"), "The microphone cannot be opened", "Another program may"),
     ],
 )
 async def test_dismissed_or_in_use(

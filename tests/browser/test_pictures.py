@@ -73,10 +73,10 @@ async def test_a_conversation(
         for words in (
             "How are you?",
             "Hello!",
-            "What is it like?",
             "What time is it?",
-            "How far is it?",
+            "What day is it?",
             "Who are you?",
+            "And me?",
         ):
             await asked(console, words)
         await console.answers.nth(5).get_by_role("button", name="mark this turn").click()

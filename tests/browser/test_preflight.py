@@ -16,12 +16,10 @@ async def test_all_is_well(open_console: OpenConsole) -> None:
         checks = console.page.locator(".checks li")
         await console.page.get_by_role("group", name="Did you hear the tone?").get_by_text("Yes").click()
         await expect(console.page.get_by_role("button", name="Check again")).to_be_enabled()
+        sure = ("Secure address", "Browser", "Gateway", "Session", "Microphone")
         await expect(checks).to_contain_text(
             [
-                *(
-                    "Good" + f"{name}: "
-                    for name in ("Secure address", "Browser", "Gateway", "Session", "Microphone")
-                ),
+                *(f"Good{name}: " for name in sure),
                 "Level: ",
                 "GoodLoudspeaker: You heard the tone.",
                 "Echo: ",
@@ -36,11 +34,8 @@ async def test_what_is_missing_is_named(open_console: OpenConsole) -> None:
     async with running_gateway(attentive) as gateway, open_console(gateway, token="", flags=flags) as console:
         await console.show("Setup")
         await console.press("Check")
-        await (
-            console.page.get_by_role("group", name="Did you hear the tone?")
-            .get_by_text("No", exact=True)
-            .click()
-        )
+        heard = console.page.get_by_role("group", name="Did you hear the tone?")
+        await heard.get_by_role("button", name="No", exact=True).click()
         checks = console.page.locator(".checks li")
         await expect(checks).to_contain_text(
             [
