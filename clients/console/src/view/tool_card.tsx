@@ -96,7 +96,8 @@ export function OpenCard({ card }: { card: ToolCard }) {
 }
 
 function Countdown({ card }: { card: ToolCard }) {
-  const at = replay.value ? replay.value.position.value : now.value;
+  // The clock ticks once a second, and may have ticked last before the call came.
+  const at = Math.max(card.askedAt, replay.value ? replay.value.position.value : now.value);
   const left = Math.max(0, Math.ceil((card.dueAt - at) / 1000));
   return (
     <span class="countdown" data-short={left <= 5}>
