@@ -74,6 +74,17 @@ async def test_speech_is_heard_and_answered(gateway: Gateway, options: dict[str,
         assert call.of("connected")[0]["userId"] == "alice"
 
 
+@pytest.mark.parametrize("base", [False, True])
+async def test_a_call_that_is_hurried_though_it_stands(gateway: Gateway, base: bool) -> None:
+    """As when a page is seen again: it asks whether anybody is there, by what its session has for that."""
+    async with calling(gateway, base=base) as call:
+        await call.do("reconnectNow")
+        await call.do("sendText", "hello")
+        await call.until("response", status="completed")
+        assert call.of("error") == []
+        assert len(call.of("connected")) == 1
+
+
 async def test_a_typed_turn_and_what_it_cost(gateway: Gateway) -> None:
     async with calling(gateway) as call:
         await call.do("sendText", "hello", {"page": 3})

@@ -150,8 +150,8 @@ export class Session {
 
   /** Tries to come back now, where it waits for that: the network or the user is there again. */
   hurry(): void {
-    if (this.state === "up") this.#probe();
-    else this.#wake?.();
+    if (this.state !== "up") this.#wake?.();
+    else if (this.extended) this.#probe(); // a base session has no ping
   }
 
   /** Takes the connection for dead. */
