@@ -47,6 +47,33 @@ def rewound(
 TEN = [audio(number) for number in range(1, 11)]
 
 
+class TestContinued:
+    def test_a_result_that_arrived_is_in_the_answer_that_goes_on(self) -> None:
+        """Else the next turn would be taken for one that is not answered, and be said again."""
+        made = ring(live.Text("next"), live.ToolResult("c1", "next", {}))
+        made.answered()
+        made.continued()
+        assert made.unanswered, "whether the result has arrived is not known"
+        made.add(Item(3, live.Text("who are you?"), False))
+        made.arrived(2)
+        made.answered()
+        assert not made.unanswered
+
+    def test_a_result_that_nobody_went_on_with_is_kept(self) -> None:
+        result = live.ToolResult("c1", "next", {})
+        made = ring(live.Text("next"), result)
+        made.answered()
+        made.arrived(2)
+        assert rewound(made) == [result]
+
+    def test_a_turn_that_arrived_meanwhile_is_not_answered_by_it(self) -> None:
+        made = ring(live.Text("one"), live.Text("two"))
+        made.answered()
+        made.arrived(2)
+        made.continued()
+        assert rewound(made) == [live.Text("two")]
+
+
 class TestRewind:
     def test_what_has_not_arrived_is_given_again_with_a_margin(self) -> None:
         made = ring(*TEN)

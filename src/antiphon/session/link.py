@@ -251,6 +251,10 @@ class Link:
         while self._typed:
             self.history.add(live.Turn("user", self._typed.popleft()))
 
+    def continued(self) -> None:
+        """Note that the model goes on with an answer."""
+        self._uplink.continued()
+
     def note(self, message: ServerExtension) -> None:
         """Note what the client is told that somebody has said."""
         if isinstance(message, TranscriptUpdate) and message.is_final:

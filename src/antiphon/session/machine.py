@@ -695,6 +695,7 @@ class Session:
     def _begin_turn(self, now: float) -> list[extension.ServerMessage]:
         """Note the model's output; the first of a turn shows that the user's utterance is over."""
         if self._model.turn_open:
+            self._link.continued()
             return []
         self._link.answered()
         return self._model.begin_turn(now) + self._user.finish(now)

@@ -61,6 +61,7 @@ class Ring:
         self._turns: deque[Item] = deque()
         self._audio_bytes = 0
         self._reacted_number = 0
+        self._continued_number = 0
         self._dropped_bytes = 0
 
     @property
@@ -124,6 +125,7 @@ class Ring:
                 if entry.end > self.heard_end:
                     self.heard_end = entry.end
         self.arrived_number = max(self.arrived_number, number)
+        self._settle()
         self._forget()
 
     def reacted(self) -> None:
@@ -147,6 +149,22 @@ class Ring:
             entry = self._turns[0]
             if isinstance(entry.item, live.ActivityStart) and not (ends and entry.number < ends[-1]):
                 return
+            self._turns.popleft()
+
+    def continued(self) -> None:
+        """Note that the model goes on with an answer: the results that it was given are in it, once arrived."""
+        if self._turns:
+            self._continued_number = self._turns[-1].number
+            self._settle()
+
+    def _settle(self) -> None:
+        """Forget the results that the model has gone on with."""
+        settled = min(self.arrived_number, self._continued_number)
+        while (
+            self._turns
+            and isinstance(self._turns[0].item, live.ToolResult)
+            and self._turns[0].number <= settled
+        ):
             self._turns.popleft()
 
     @property

@@ -280,6 +280,10 @@ class Uplink:
         """Note that the model begins to answer."""
         self._ring.answered()
 
+    def continued(self) -> None:
+        """Note that the model goes on with an answer."""
+        self._ring.continued()
+
     def rewind(
         self,
         now: float,
