@@ -152,7 +152,7 @@ class Ring:
             self._turns.popleft()
 
     def continued(self) -> None:
-        """Note that the model goes on with an answer: the results that it was given are in it, once arrived."""
+        """Note that the model goes on with an answer: the results that it has are in it."""
         if self._turns:
             self._continued_number = self._turns[-1].number
             self._settle()
