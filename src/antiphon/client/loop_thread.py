@@ -8,12 +8,15 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from antiphon import event_loop
 from antiphon.client.tools import MAX_CALLS
 
 T = TypeVar("T")
+
+_LOOK_S: Final = 0.5
+"""How often a thread that waits looks whether there was a signal."""
 
 
 class Stopped(Exception):  # noqa: N818 (reads as what happened)
@@ -53,6 +56,10 @@ class LoopThread:
             coroutine.close()
             raise
         try:
+            # The system may give a signal to another thread; then nobody wakes the one that is to look at it.
+            while not future.done():
+                with suppress(TimeoutError):
+                    future.exception(_LOOK_S)
             return future.result()
         except CancelledError:
             raise Stopped from None
