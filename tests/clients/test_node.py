@@ -168,6 +168,23 @@ async def test_tools(tmp_path: Path) -> None:
         assert model.results[1] == {"c2": {"error": "The kitchen is closed."}}
 
 
+async def test_what_is_too_large_is_refused_here_and_ends_nothing(tmp_path: Path) -> None:
+    """The gateway would close the connection for it, and not for a while."""
+    model = Caller()
+    tools = configured(tmp_path, '{ by = "client", deadline_s = 20 }')
+    async with running_gateway(model, configured=tools) as gateway, calling(gateway) as call:
+        for text in ("x" * 65_536, "\u00e4" * 33_000):
+            with pytest.raises(Closed) as refused:
+                await call.do("sendText", text)
+            assert refused.value.error["code"] == "PROTOCOL_TOO_BIG"
+        await call.do("registerTool", "order", "x" * 70_000)
+        await call.do("sendText", "order tea")
+        done = await call.until("toolDone", callId="c1")
+        assert "more than the gateway takes" in done["error"]
+        await call.until("response", status="completed")
+        assert len(call.of("connected")) == 1
+
+
 async def test_a_tool_call_is_answered_by_hand_or_taken_back(tmp_path: Path) -> None:
     model = Caller()
     tools = configured(tmp_path, '{ by = "client", deadline_s = 20 }')

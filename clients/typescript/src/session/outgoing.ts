@@ -220,6 +220,7 @@ export class Outbox {
   }
 }
 
-function size(message: Outgoing): number {
-  return JSON.stringify(message).length;
+/** Bytes on the wire, but for the time. */
+export function size(message: Outgoing): number {
+  return new TextEncoder().encode(JSON.stringify(message)).length;
 }

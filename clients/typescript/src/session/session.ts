@@ -3,7 +3,7 @@ import type { ClientHelloMessage, ErrorMessage, ExtendedServerMessage, SessionIn
 import type { SocketFactory, Socket } from "../socket/socket.js";
 import { ClockEstimate } from "./clock.js";
 import { unpackResponse } from "./frames.js";
-import { Outbox, type Outgoing } from "./outgoing.js";
+import { Outbox, size, type Outgoing } from "./outgoing.js";
 import { delayMs, fate, reason, type ReconnectPolicy, type Verdict } from "./reconnect.js";
 import { renewalDelayMs, type Tokens } from "./tokens.js";
 
@@ -16,6 +16,7 @@ const RESUME_MS = 120_000; // how long a gateway keeps a session, where it does 
 const SETTLE_MS = 1000; // how long a closing connection may take to be written out
 const MOST_UNSENT_BYTES = 64 * 1024; // in the socket; what follows waits here, where it can be resumed or dropped
 const MOST_WAITING_BYTES = 1024 * 1024; // of messages that are no audio
+const MOST_MESSAGE_BYTES = 65_536 - 40; // the protocol's limit, less what the time adds
 const PUMP_MS = 20; // how soon a socket that took no more is tried again
 const CLOCK_MS = [0, 250, 1000, 3000]; // pings after connecting; then one each CLOCK_EVERY_MS
 const CLOCK_EVERY_MS = 15_000;
@@ -125,6 +126,9 @@ export class Session {
   /** Sends a message, now or when there is a connection again. Throws CallError where too much waits. */
   send(message: Outgoing): void {
     if (this.state === "over") throw closed();
+    if (size(message) > MOST_MESSAGE_BYTES) {
+      throw new CallError("PROTOCOL_TOO_BIG", "That is more than the gateway takes.");
+    }
     if (!this.outbox.add(message)) {
       throw new CallError("BACKLOG_FULL", "Too much waits to be sent; try again once connected.");
     }
@@ -276,7 +280,7 @@ export class Session {
     const { url } = this.#options;
     const verdict = this.#verdict;
     if (!opened && !verdict) {
-      const text = `Nothing answers at ${url}, or it refuses this page; is the gateway running?`;
+      const text = `Nothing answers at ${url}; is the gateway running?`;
       return new CallError("CONNECT_FAILED", text, { closeCode, retryable: true });
     }
     return this.#failure(closeCode, verdict);
