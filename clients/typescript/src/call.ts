@@ -60,7 +60,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #blocked = false;
   #lastUser = { id: "", text: "", open: false };
   #result: RecognitionResultMessage | undefined; // the recognition_result that its transcript_update follows
-  #wakeLock: WakeLockSentinel | undefined;
   #watching: AbortController | undefined;
 
   constructor(options: CallOptions) {
@@ -206,7 +205,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         silent: (silent?: MicrophoneError) => this.#enterMicrophone(this.#onOrMuted, silent),
         replaced: () => this.#enterMicrophone(this.#onOrMuted),
       };
-      const microphone = await Microphone.open(sound, options, listener, asked);
+      const microphone = await Microphone.open(sound, options, listener, asked, this.#options.wakeLock);
       if (this.#microphoneState === "off") return await microphone.stop(); // closed while it was asked for
       this.#microphone = microphone;
       microphone.muted = this.#muted;
@@ -215,7 +214,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       throw error;
     }
     this.#enterMicrophone(this.#onOrMuted);
-    void this.#holdScreen();
   }
 
   /** Closes it; what it heard is recognised to the last sample. */
@@ -223,7 +221,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     const microphone = this.#microphone;
     this.#microphone = undefined;
     this.#enterMicrophone("off");
-    void this.#holdScreen();
     await microphone?.stop();
     await this.#uplink?.end();
   }
@@ -453,7 +450,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#uplink = undefined;
     this.#pressed = this.#talking = this.#thinking = false;
     if (this.#microphoneState !== "off") this.#enterMicrophone("off");
-    void this.#holdScreen();
     this.#enter("closed");
     this.#showAgent();
     this.#emit({ type: "closed", error });
@@ -697,23 +693,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#watching = new AbortController();
     const { signal } = this.#watching;
     const back = (): void => {
-      if (document.hidden) return;
-      this.#session?.hurry();
-      void this.#holdScreen();
+      if (!document.hidden) this.#session?.hurry();
     };
     document.addEventListener("visibilitychange", back, { signal });
     addEventListener("online", back, { signal });
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#emit({ type: "devicesChanged" }), { signal });
-  }
-
-  async #holdScreen(): Promise<void> {
-    const wanted = this.#options.wakeLock && this.#microphone && !document.hidden;
-    if (!wanted) {
-      void this.#wakeLock?.release();
-      this.#wakeLock = undefined;
-    } else if (!this.#wakeLock || this.#wakeLock.released) {
-      this.#wakeLock = await navigator.wakeLock?.request("screen").catch(() => undefined);
-    }
   }
 
   get #language(): string {

@@ -2,6 +2,7 @@ import { CallError, MicrophoneError } from "../errors.js";
 import type { MicrophoneOptions } from "../options.js";
 import { askForMicrophone } from "./ask.js";
 import { getUserMediaError, microphoneError, microphoneObstacle } from "./microphone_errors.js";
+import { ScreenLock } from "./screen_lock.js";
 import type { Sound } from "./sound.js";
 import type { CaptureCommand, CaptureReport } from "./worklet/capture.js";
 
@@ -32,6 +33,7 @@ export class Microphone {
   readonly #node: AudioWorkletNode;
   readonly #drained: Promise<void>;
   readonly #checks: ReturnType<typeof setInterval>;
+  readonly #screen: ScreenLock | undefined;
   #media!: MediaStream;
   #source: MediaStreamAudioSourceNode | undefined;
   #openedAt = 0;
@@ -42,14 +44,15 @@ export class Microphone {
   #closed = false;
 
   /**
-   * Opens what `askForMicrophone` has asked for, in the click. It loads the worklet where that is not done. Raises
-   * MicrophoneError.
+   * Opens what `askForMicrophone` has asked for, in the click. It loads the worklet where that is not done. With `wakeLock`
+   * the screen stays on until it is closed. Raises MicrophoneError.
    */
   static async open(
     sound: Sound,
     options: MicrophoneOptions,
     listener: MicrophoneListener,
     asked: Promise<MediaStream>,
+    wakeLock?: boolean,
   ): Promise<Microphone> {
     const obstacle = microphoneObstacle();
     if (obstacle) throw obstacle;
@@ -57,14 +60,20 @@ export class Microphone {
     try {
       await sound.load();
       if (media.getAudioTracks()[0]?.readyState !== "live") throw microphoneError("ended");
-      return new Microphone(sound, options, listener, media);
+      return new Microphone(sound, options, listener, media, wakeLock);
     } catch (cause) {
       release(media);
       throw connectError(cause);
     }
   }
 
-  private constructor(sound: Sound, options: MicrophoneOptions, listener: MicrophoneListener, media: MediaStream) {
+  private constructor(
+    sound: Sound,
+    options: MicrophoneOptions,
+    listener: MicrophoneListener,
+    media: MediaStream,
+    wakeLock = false,
+  ) {
     this.#sound = sound;
     this.#options = options;
     this.#listener = listener;
@@ -79,6 +88,7 @@ export class Microphone {
     this.#use(media);
     this.#node.connect(sound.context.destination); // it puts nothing out, but is run only so
     this.#checks = setInterval(() => this.#check(), CHECK_MS);
+    if (wakeLock) this.#screen = new ScreenLock();
   }
 
   get label(): string {
@@ -111,6 +121,7 @@ export class Microphone {
 
   async #stop(): Promise<void> {
     clearInterval(this.#checks);
+    this.#screen?.release();
     this.#node.port.postMessage("end" satisfies CaptureCommand);
     await Promise.race([this.#drained, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
     this.#closed = true;
