@@ -65,8 +65,29 @@ async def test_words_appear_while_they_are_spoken_and_the_answer_is_taken_apart(
         await expect(console.page.get_by_role("button", name="Talk", exact=True)).to_be_visible()
 
 
+async def lit_in_the_waveform(console: Console) -> int:
+    """Return how many of its pixels are lit, once it is drawn anew."""
+    await console.page.wait_for_timeout(500)
+    pixels: int = await console.page.locator(".wave canvas").evaluate(
+        """(canvas) => {
+          const context = canvas.getContext("2d");
+          context.fillStyle = getComputedStyle(canvas).getPropertyValue("--lit").trim();
+          const color = context.fillStyle;
+          const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+          const hex = (at) => "#" + [0, 1, 2].map((n) => data[at + n].toString(16).padStart(2, "0")).join("");
+          let count = 0;
+          for (let at = 0; at < data.length; at += 4) count += data[at + 3] === 255 && hex(at) === color;
+          return count;
+        }"""
+    )
+    return pixels
+
+
 async def test_a_command_is_a_tag_and_each_turn_is_lit_up_everywhere(open_console: OpenConsole) -> None:
-    async with running_gateway(attentive) as gateway, open_console(gateway, flags=()) as console:
+    async with (
+        running_gateway(attentive) as gateway,
+        open_console(gateway, flags=(), expected_complaints=("willReadFrequently",)) as console,
+    ):
         await console.write("  next one please ")
         model = await model_of(gateway)
         await call(model, "next")
@@ -81,17 +102,26 @@ async def test_a_command_is_a_tag_and_each_turn_is_lit_up_everywhere(open_consol
         assert gateway.upstream.open == 1
 
         lit = console.page.locator("[data-lit=true]")
+        column = console.page.locator(".plot .column")
         await console.is_in("Connected")
         await expect(lit).to_have_count(0)
         await console.answers.get_by_role("button", name="mark this turn").click()
         await console.page.mouse.move(2, 2)
-        await expect(console.users).to_have_attribute("data-lit", "true")
-        await expect(console.row(1)).to_have_attribute("data-lit", "true")
+        for pane in (console.users, console.answers, console.row(1), column):
+            await expect(pane).to_have_attribute("data-lit", "true")
+        assert await lit_in_the_waveform(console) > 100
         await console.show("Messages")
         lines = console.lines.and_(lit)
         await expect(lines.filter(has_text="response_started")).to_be_visible()
         await console.page.locator("main .transcript").press("Escape")
         await expect(lit).to_have_count(0)
+        await console.show("Latency")
+        for pane in (console.users, console.answers, console.row(1), column):
+            await pane.hover()
+            await expect(console.users).to_have_attribute("data-lit", "true")
+            await console.page.mouse.move(2, 2)
+            await expect(lit).to_have_count(0)
+        assert await lit_in_the_waveform(console) == 0
 
 
 async def test_another_language_counts_from_the_next_call_on(open_console: OpenConsole) -> None:

@@ -67,6 +67,14 @@ async def test_an_insecure_address(open_console: OpenConsole) -> None:
             await refused(console, "The browser gives this address no microphone", "only over https")
 
 
+@pytest.mark.parametrize(
+    "lacks", ["delete window.AudioContext;", "delete BaseAudioContext.prototype.audioWorklet;"]
+)
+async def test_an_old_browser(open_console: OpenConsole, lacks: str) -> None:
+    async with running_gateway(talkative) as gateway, open_console(gateway, init_script=lacks) as console:
+        await refused(console, "This browser cannot take part in a conversation", "You can still type")
+
+
 async def test_one_that_goes_away_in_a_call(open_console: OpenConsole) -> None:
     keeps = """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => (window.microphone = await ask(wanted));"""

@@ -179,19 +179,40 @@ test("levels are kept for ten minutes", () => {
 
 test("a token that is no good asks for another, urgently and once", () => {
   const closed = { type: "closed", error: { code: "AUTH_TOKEN_EXPIRED", message: "The token has expired." } };
-  const [notice, ...others] = noticesAfter([tokenNotice()], closed);
+  const [notice, ...others] = noticesAfter([tokenNotice()], 0, closed);
   assert.equal(notice.action, "token");
   assert.equal(notice.urgent, true);
   assert.deepEqual(others, []);
-  assert.deepEqual(noticesAfter([notice], { type: "connected" }), []);
+  assert.deepEqual(noticesAfter([notice], 0, { type: "connected" }), []);
 });
 
 test("the end of a call is told by its reason", () => {
-  const told = (code) => noticesAfter([], { type: "closed", error: { code, message: "Why." } })[0];
+  const told = (code) => noticesAfter([], 0, { type: "closed", error: { code, message: "Why." } })[0];
   assert.equal(told("CONNECTION_LOST").title, "The server is gone");
   assert.equal(told("UPSTREAM_UNAVAILABLE").title, "The model is not available");
   assert.equal(told("SESSION_IDLE").urgent, undefined);
-  assert.deepEqual(noticesAfter([], { type: "closed" }), []);
+  assert.deepEqual(noticesAfter([], 0, { type: "closed" }), []);
+});
+
+test("a model that is away is told of until it is back, whatever the connection does", () => {
+  const after = (events) => events.reduce((notices, [at, event]) => noticesAfter(notices, at, event), []);
+  const lost = [100, { type: "rotation", stage: "rotating", reason: "lost" }];
+  const refused = [200, { type: "reconnecting", code: "UPSTREAM_UNAVAILABLE", reason: "Cannot be reached." }];
+  const recovered = [300, { type: "connected", recovered: true }];
+  assert.deepEqual(after([lost]).map(({ about, from }) => [about, from]), [["model", 3100]]);
+  assert.deepEqual(after([refused, recovered, lost]).map(({ about, from }) => [about, from]), [["model", 200]]);
+  assert.match(after([refused])[0].words, /^Cannot be reached\./);
+  for (const event of [
+    { type: "rotation", stage: "rotated" },
+    { type: "response", status: "started" },
+    { type: "connected", recovered: false },
+    { type: "closed" },
+  ]) {
+    assert.deepEqual(after([refused, [400, event]]), [], JSON.stringify(event));
+  }
+  assert.deepEqual(after([[100, { type: "rotation", stage: "rotating", reason: "max_duration" }]]), []);
+  const network = [500, { type: "reconnecting", code: "CONNECTION_LOST", reason: "Lost." }];
+  assert.deepEqual(after([lost, network]).map(({ about }) => about), ["model", "connection"]);
 });
 
 test("the same notice is not told twice, and an urgent one stands first", () => {

@@ -389,9 +389,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       },
       {
         connected: (how) => this.#connected(session, how),
-        lost: (attempt, delayMs, reason) => {
+        lost: (attempt, delayMs, { code, message: reason }) => {
           this.#enter("reconnecting");
-          this.#emit({ type: "reconnecting", attempt, delayMs, reason });
+          this.#emit({ type: "reconnecting", attempt, delayMs, code, reason });
         },
         over: (error) => void this.#close(error),
         message: (message) => this.#take(message),

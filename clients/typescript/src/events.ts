@@ -27,6 +27,8 @@ export interface ReconnectingEvent {
   type: "reconnecting";
   attempt: number;
   delayMs: number;
+  /** Why, as a code: the network's `CONNECTION_LOST`, or what the gateway or the model behind it say. */
+  code: string;
   /** Why, as a sentence. */
   reason: string;
 }

@@ -1,7 +1,7 @@
 import type { CallError, CallEvent, MicrophoneErrorKind } from "@antiphon/client";
 
 /** What a notice is about; there is one of each at most. */
-export type Subject = "token" | "microphone" | "connection" | "sound" | "gateway" | "file" | "settings";
+export type Subject = "token" | "microphone" | "connection" | "model" | "sound" | "gateway" | "file" | "settings";
 
 export interface Notice {
   about: Subject;
@@ -13,6 +13,8 @@ export interface Notice {
   action?: "token" | "again" | "sound";
   /** Goes by itself. */
   passing?: boolean;
+  /** Said from then on only: most things of its kind are over before. */
+  from?: number;
 }
 
 export type Notices = readonly Notice[];
@@ -64,6 +66,14 @@ export function tokenNotice(title = "A token is needed", words = TOKEN_HELP): No
   return { about: "token", title, words, action: "token" };
 }
 
+/** How long the model may be away without a word about it. */
+const AWAY_MS = 3000;
+const AWAY: ReadonlySet<string> = new Set(["lost", "refused", "mute"]);
+
+function modelNotice(words: string, from: number): Notice {
+  return { about: "model", title: "The model is not available", words, from };
+}
+
 const TOKEN_CODES = new Set(["AUTH_TOKEN_INVALID", "AUTH_TOKEN_EXPIRED", "AUTH_REQUIRED", "TOKEN_UNAVAILABLE"]);
 const GONE_CODES = new Set(["CONNECT_FAILED", "CONNECT_TIMEOUT", "CONNECTION_LOST"]);
 
@@ -85,11 +95,23 @@ export function closedNotice(error: CallError): Notice {
   return { ...over, title: "The conversation has ended", words: message };
 }
 
-export function noticesAfter(notices: Notices, event: CallEvent): Notices {
+/** The notices after an event that came at `at`, performance.now(). */
+export function noticesAfter(notices: Notices, at: number, event: CallEvent): Notices {
   switch (event.type) {
-    case "connected":
-      return without(notices, "connection", "token");
+    case "connected": {
+      const rest = without(notices, "connection", "token");
+      return event.recovered ? rest : without(rest, "model");
+    }
+    case "rotation":
+      if (event.stage === "rotated") return without(notices, "model");
+      if (!AWAY.has(event.reason) || notices.some(({ about }) => about === "model")) return notices;
+      return withNotice(notices, modelNotice("The gateway tries to reach it again.", at + AWAY_MS));
+    case "response":
+      return without(notices, "model");
     case "reconnecting":
+      if (event.code.startsWith("UPSTREAM_")) {
+        return withNotice(without(notices, "connection"), modelNotice(`${event.reason} The page keeps trying.`, at));
+      }
       return withNotice(notices, {
         about: "connection",
         title: "No connection",
@@ -97,7 +119,9 @@ export function noticesAfter(notices: Notices, event: CallEvent): Notices {
         action: "again",
       });
     case "closed":
-      return event.error ? withNotice(without(notices, "connection"), closedNotice(event.error)) : without(notices, "connection");
+      return event.error
+        ? withNotice(without(notices, "connection", "model"), closedNotice(event.error))
+        : without(notices, "connection", "model");
     case "microphone":
       if (event.error) return withNotice(notices, microphoneNotice(event.error.kind));
       return event.state === "off" ? notices : without(notices, "microphone");

@@ -78,7 +78,7 @@ export class Session {
       this.#note(event);
       this.timeline.value = timelineAfter(this.timeline.value, at, event, this.#qualify);
       this.cards.value = cardsAfter(this.cards.value, at, event, this.#qualify);
-      this.notices.value = noticesAfter(this.notices.value, event);
+      this.notices.value = noticesAfter(this.notices.value, at, event);
       if (this.#conversation.apply(event, at) || event.type === "closed") this.#showConversation();
     });
   }

@@ -1,6 +1,6 @@
 import { computed } from "@preact/signals";
 import { live } from "../call/live.js";
-import { replay, session } from "./view.js";
+import { notices, replay, session } from "./view.js";
 
 /** How things stand: a kind for the style, and words for people. */
 export interface Situation {
@@ -14,13 +14,14 @@ export const situation = computed<Situation>(() => {
 });
 
 function shownSituation(): Situation {
-  const { state, agent, microphone, notices } = session.value;
+  const { state, agent, microphone } = session.value;
   const heard = microphone.value.state;
   if (state.value === "reconnecting") return { kind: "trouble", words: "Reconnecting…" };
   if (!replay.value && heard === "asking") return { kind: "asking", words: "Waiting for the microphone…" };
   if (state.value === "connecting") return { kind: "busy", words: "Connecting…" };
   if (agent.value === "speaking") return { kind: "answering", words: "Answering" };
   if (state.value === "connected") {
+    if (notices.value.some(({ about }) => about === "model")) return { kind: "busy", words: "Waiting for the model…" };
     if (agent.value === "thinking") return { kind: "connected", words: "Thinking" };
     if (heard === "muted") return { kind: "connected", words: "Muted" };
     if (heard === "on") return listens();

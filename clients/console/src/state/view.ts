@@ -74,3 +74,11 @@ dark.addEventListener("change", () => (systemIsDark.value = dark.matches));
 /** Changes once a second. */
 export const now = signal(performance.now());
 setInterval(() => (now.value = performance.now()), 1000);
+
+/** The notices whose time has come. */
+export const notices = computed(() => {
+  const all = session.value.notices.value;
+  if (all.every(({ from }) => from === undefined)) return all;
+  const time = replay.value?.position.value ?? now.value;
+  return all.filter(({ from = -Infinity }) => from <= time);
+});

@@ -2,12 +2,12 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { live } from "../call/live.js";
 import type { Notice } from "../state/notices.js";
-import { session } from "../state/view.js";
+import { notices } from "../state/view.js";
 
 export function NoticeList() {
   return (
     <>
-      {session.value.notices.value.map((notice) => (
+      {notices.value.map((notice) => (
         <NoticeBox key={notice.about} notice={notice} />
       ))}
     </>

@@ -42,7 +42,7 @@ export interface Connected {
 export interface SessionListener {
   connected(how: Connected): void;
   /** The connection is lost, and attempt `attempt` (from 1) to come back follows in `delayMs`. */
-  lost(attempt: number, delayMs: number, reason: string): void;
+  lost(attempt: number, delayMs: number, why: CallError): void;
   over(error: CallError): void;
   message(message: ExtendedServerMessage): void;
   /** A binary piece of an answer. */
@@ -329,7 +329,7 @@ export class Session {
         const text = `The connection was lost for good. ${error.message}`;
         return this.#end(new CallError("CONNECTION_LOST", text, { retryable: true, cause: error }));
       }
-      this.#listener.lost(++this.#attempt, delay, error.message);
+      this.#listener.lost(++this.#attempt, delay, error);
       await this.#pause(delay);
       if (this.state !== "away") return;
       const asked = this.#options.tokens.asks;
