@@ -194,6 +194,8 @@ class Scene:
         """Every message of the session to its client, in order, as far as a node knew of it."""
         self.stored: Saved | None = None
         self.writing: Saved | None = None
+        self.whole = False
+        """Whether all is written down, whatever is: until that is safe."""
         self.untold: deque[tuple[bytes, bool]] = deque()
         self.is_extended = is_extended
         self.saved = saved
@@ -517,7 +519,8 @@ class Scene:
     def write(self) -> None:
         """Write the session down; it is not known yet whether that is done."""
         session = self.session
-        last = None if session.rewritten else self.stored
+        self.whole |= session.rewritten
+        last = None if self.whole else self.stored
         logs, ends = [], []
         for place, part in enumerate(session.logs):
             begin = max(last.ends[place], part.first) if last else part.first
@@ -537,7 +540,7 @@ class Scene:
     def written(self) -> None:
         """What was written down is safe: tell what waited for that."""
         if self.writing and self.saved:
-            self.stored, self.writing = self.writing, None
+            self.stored, self.writing, self.whole = self.writing, None, False
             for _ in range(min(self.writing_untold, len(self.untold))):
                 self.wire.append(self.untold.popleft())
             self.writing_untold = 0
