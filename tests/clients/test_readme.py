@@ -92,6 +92,7 @@ async def test_its_page_talks(project: Path, open_page: OpenPage, speech: Path) 
         '<body><script type="module" src="/src/main.ts"></script></body>'
     )
     run(project, "node", "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    assert not list((project / "dist/assets").glob("*external*")), "what is for Node only is in the page"
     handler: Callable[..., SimpleHTTPRequestHandler] = partial(Quiet, directory=str(project / "dist"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
