@@ -282,13 +282,18 @@ async def test_a_file_is_sent_as_if_it_were_spoken(site: str, open_page: OpenPag
         running_gateway(singing(0.2), origins=origins(site)) as gateway,
         calling(gateway, open_page, page={}) as page,
     ):
-        await page.evaluate(
+        loudest = await page.evaluate(
             """async (data) => {
               const { bytesOf } = await import("/helpers.js");
-              await window.call.sendFile(new Blob([bytesOf(data)]));
+              let loudest = 0;
+              await window.call.sendFile(new Blob([bytesOf(data)]), {
+                onProgress: () => (loudest = Math.max(loudest, window.call.levels().input)),
+              });
+              return loudest;
             }""",
             base64.b64encode(speech.read_bytes()).decode(),
         )
+        assert loudest > 0.05, "it can be seen as what is spoken can"
         await until(page, "response", status="completed")
         samples = np.frombuffer(bytes(gateway.upstream.conversations[0].heard), dtype="<i2")
         assert len(samples) == (speech.stat().st_size - 44) // 2

@@ -1,5 +1,6 @@
 import { CallError } from "../errors.js";
 import { CAPTURE_RATE_HZ } from "./rates.js";
+import type { Sound } from "./sound.js";
 
 const CHUNK_SAMPLES = 640; // 40 ms
 const MOST_S = 600;
@@ -11,6 +12,10 @@ const MOST_BYTES = 128 * 1024 * 1024;
  * what is none, is empty, or is longer than 10 minutes or 128 MB, and UNSUPPORTED where there is no audio.
  */
 export async function decodeFile(file: Blob): Promise<Int16Array> {
+  return mixed(await read(file));
+}
+
+async function read(file: Blob): Promise<AudioBuffer> {
   if (typeof OfflineAudioContext === "undefined") {
     throw new CallError("UNSUPPORTED", "Only browsers decode audio files: send samples with sendAudio().");
   }
@@ -18,11 +23,13 @@ export async function decodeFile(file: Blob): Promise<Int16Array> {
   const audio = await decode(await file.arrayBuffer());
   if (audio.duration > MOST_S) throw unsupported("This file is longer than 10 minutes: send a shorter one, or cut it.");
   if (!audio.length) throw unsupported("There is no audio in this file: send another one.");
-  return mixed(audio);
+  return audio;
 }
 
 /** What sends samples: a `Call`. */
 interface Sender {
+  /** Where the level of what is sent is measured. */
+  readonly sound: Sound | undefined;
   sendAudio(samples: Int16Array): void;
   endAudio(): Promise<void>;
 }
@@ -34,18 +41,33 @@ export async function sendFile(
   signal?: AbortSignal,
   onProgress?: (sentMs: number, totalMs: number) => void,
 ): Promise<void> {
-  const samples = await decodeFile(file);
+  const audio = await read(file);
+  const samples = mixed(audio);
   const totalMs = milliseconds(samples.length);
+  const shown = sender.sound && show(audio, sender.sound);
   const beganAt = performance.now();
-  for (let at = 0; at < samples.length; at += CHUNK_SAMPLES) {
-    const sentMs = Math.min(milliseconds(at + CHUNK_SAMPLES), totalMs);
-    const dueMs = beganAt + sentMs - performance.now();
-    if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
-    if (signal?.aborted) break;
-    sender.sendAudio(samples.subarray(at, at + CHUNK_SAMPLES));
-    onProgress?.(sentMs, totalMs);
+  try {
+    for (let at = 0; at < samples.length; at += CHUNK_SAMPLES) {
+      const sentMs = Math.min(milliseconds(at + CHUNK_SAMPLES), totalMs);
+      const dueMs = beganAt + sentMs - performance.now();
+      if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
+      if (signal?.aborted) break;
+      sender.sendAudio(samples.subarray(at, at + CHUNK_SAMPLES));
+      onProgress?.(sentMs, totalMs);
+    }
+  } finally {
+    shown?.stop();
   }
   await sender.endAudio();
+}
+
+/** Has the levels of what is said show it, though nobody hears it here. */
+function show(audio: AudioBuffer, { context, input }: Sound): AudioBufferSourceNode {
+  const source = new AudioBufferSourceNode(context, { buffer: audio });
+  source.connect(input);
+  source.onended = () => source.disconnect();
+  source.start();
+  return source;
 }
 
 function milliseconds(samples: number): number {
