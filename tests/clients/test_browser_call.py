@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import CDPSession, Page
 
 from browser.conftest import GRANTED, speech
 from browser.sound import impurity, runs, tone, without_ramps
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.node]
 
 SILENCE: Final = 10 ** (-60 / 20)
 SILENT_MS: Final = 20
+QUIETED: Final = ("--autoplay-policy=document-user-activation-required",)
+NOT_CLICKED: Final = ("AudioContext was not allowed to start",)
 
 CALL = """async ([url, token, options]) => {
   const { Call, Conversation } = await import("/index.js");
@@ -335,3 +338,42 @@ async def test_encoded_speech_survives_a_cut(
                 assert abs(len(heard) - len(pcm)) <= 2 * 320  # a packet's worth at most
             errors = [event for event in await page.evaluate("window.events") if event["type"] == "error"]
             assert errors == []
+
+
+async def test_a_page_that_was_not_clicked_says_that_it_cannot_be_heard(
+    site: str, open_page: OpenPage
+) -> None:
+    """What comes meanwhile is kept, and heard once it was."""
+    async with running_gateway(singing(0.5), origins=origins(site)) as gateway:
+        page = await open_page(bypass_csp=True, flags=QUIETED, expected_complaints=NOT_CLICKED)
+        session = await page.context.new_cdp_session(page)
+        call = json.dumps([gateway.url, gateway.token(ttl_s=300), {}])
+        # Playwright's own way to run a script counts as a click.
+        await session.send("Runtime.evaluate", {"expression": f"void ({CALL})({call})", "userGesture": False})
+        quiet = "window.events?.find((event) => event.type === 'playbackBlocked')?.blocked"
+        say = "window.call.state === 'connected' && (window.call.sendText('sing'), true)"
+        for expression in (f"{quiet} === true", say, "window.events.some((e) => e.status === 'completed')"):
+            await evaluates(session, expression)
+        await evaluates(session, "window.events.every((event) => event.type !== 'playback')")
+        await session.send(
+            "Runtime.evaluate",
+            {
+                "expression": "document.querySelector('button').onclick = () => window.call.startAudio(); 0",
+                "userGesture": False,
+            },
+        )
+        await page.click("button")
+        await until(page, "playbackBlocked", blocked=False)
+        await until(page, "playback", playing=True)
+        await until(page, "playback", playing=False)
+        await page.evaluate("window.call.disconnect()")
+
+
+async def evaluates(session: CDPSession, expression: str) -> None:
+    """Wait until an expression is true, without the browser taking that for a click."""
+    async with asyncio.timeout(20):
+        while True:
+            wanted = {"expression": f"Boolean({expression})", "userGesture": False, "returnByValue": True}
+            if (await session.send("Runtime.evaluate", wanted))["result"].get("value") is True:
+                return
+            await asyncio.sleep(0.05)

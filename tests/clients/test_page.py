@@ -252,3 +252,25 @@ async def test_devices_that_come_and_go_are_told_of_and_another_is_taken(
         await page.evaluate("(id) => window.call.setMicrophoneDevice(id)", devices[0][0])
         await until(page, "microphone", state="muted")
         assert await page.evaluate("window.call.microphone.state") == "muted", "muted stays muted"
+
+
+@pytest.mark.parametrize("microphone", [False, True])
+async def test_sound_that_stands_still_is_made_anew_by_a_click(
+    site: str, open_page: OpenPage, microphone: bool
+) -> None:
+    """As on iOS, where a context may run and its clock not."""
+    async with (
+        running_gateway(singing(0.2), origins=origins(site)) as gateway,
+        calling(gateway, open_page, page={}, microphone=microphone) as page,
+    ):
+        await page.evaluate("Object.defineProperty(window.call.sound, 'alive', { value: false })")
+        assert await page.evaluate("(window.before = window.call.sound, window.call.startAudio())")
+        assert await page.evaluate("window.call.sound !== window.before")
+        await page.evaluate("window.call.sendText('sing')")
+        await until(page, "playback", playing=True)
+        if microphone:
+            await page.wait_for_function("window.call.microphone.state === 'on'")
+            heard = len(gateway.upstream.conversations[0].heard)
+            async with asyncio.timeout(10):
+                while len(gateway.upstream.conversations[0].heard) <= heard:
+                    await asyncio.sleep(0.05)

@@ -333,8 +333,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Lets answers be heard, within a click. Returns whether they are. */
   async startAudio(): Promise<boolean> {
-    const sound = this.#wakeSound();
-    return (await sound?.resume()) ?? false;
+    const heard = this.#wakeSound()?.resume(); // at once, as it counts only in the click
+    await this.#loadSound();
+    return (await heard) ?? false;
   }
 
   /** 0 to 1. */
@@ -586,7 +587,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Has an audio context that runs, where there can be one; only a click may make it. */
   #wakeSound(): Sound | undefined {
     if (typeof AudioContext === "undefined") return undefined;
-    if (this.#sound?.alive) return this.#sound;
+    // One that was suspended can go on, with what waits in it.
+    if (this.#sound?.alive || this.#sound?.context.state === "suspended") return this.#sound;
     this.#speaker?.close();
     void this.#sound?.close();
     const { workletUrl } = this.#options;
