@@ -29,7 +29,7 @@ try {
   for (const path of atOnce) {
     for (const one of result.metafile.outputs[path].imports) if (one.kind === "import-statement") atOnce.add(one.path);
   }
-  const name = (path) => /(speaker|microphone|file)-/.exec(path)?.[1];
+  const name = (path) => /(speaker|microphone|file|base_answers)-/.exec(path)?.[1];
   const sizes = { "at once": [...atOnce].reduce((sum, path) => sum + bytes(path), 0) };
   for (const [path] of outputs) if (!atOnce.has(path) && name(path)) sizes[name(path)] = bytes(path);
   for (const file of readdirSync(dist).filter((file) => /^(flac_)?work(let|er)\.js$/.test(file))) sizes[file] = bytes(join(dist, file));

@@ -96,7 +96,7 @@ async def test_a_server_that_stays_away_is_given_up_and_tried_again(open_console
         await expect(console.alert).to_contain_text("The server is gone")
         await console.is_in("Not connected")
         await console.press("Try again")
-        await expect(console.alert).to_contain_text("is the gateway running?")
+        await expect(console.alert).to_contain_text("is the gateway running")
         async with relay_to(gateway, port):
             await console.press("Try again")
             await console.is_in("Connected")

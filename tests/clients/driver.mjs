@@ -12,7 +12,8 @@ const plain = (key, value) => {
   return value;
 };
 
-if (tokens) {
+if (tokens === "never") options.token = () => new Promise(() => {});
+else if (tokens) {
   options.token = (reason) => {
     tell({ asked: reason });
     const token = tokens.shift();

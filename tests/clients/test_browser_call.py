@@ -369,6 +369,136 @@ async def test_a_page_that_was_not_clicked_says_that_it_cannot_be_heard(
         await page.evaluate("window.call.disconnect()")
 
 
+SECOND_SESSION = """async () => {
+  window.events.length = 0;
+  await window.call.disconnect();
+  await window.call.connect();
+  window.call.sendText("sing");
+}"""
+
+
+async def test_the_answers_of_a_second_session_are_heard_too(site: str, open_page: OpenPage) -> None:
+    """Though the gateway counts them anew, and whatever became of the first of that name."""
+    async with (
+        running_gateway(singing(0.6), origins=origins(site)) as gateway,
+        calling(gateway, open_page, page={}) as page,
+    ):
+        await page.evaluate("window.call.sendText('sing')")
+        await until(page, "playback", playing=False)
+        for cut in (False, True):
+            await page.evaluate(SECOND_SESSION)
+            began = await until(page, "playback", playing=True)
+            assert (began["responseId"], began["playedMs"]) == ("r1", 0)
+            if cut:
+                await page.evaluate("window.call.interrupt()")
+            ended = await until(page, "playback", playing=False)
+            if not cut:
+                assert ended["playedMs"] == pytest.approx(600, abs=2)
+        await page.evaluate(SECOND_SESSION)
+        await until(page, "playback", playing=True)
+
+
+async def test_another_gateway_counts_its_answers_anew(site: str, open_page: OpenPage) -> None:
+    """What is heard of the one before is heard to its end; the figures of the next are its own."""
+    async with (
+        freezing_relay() as relay,
+        running_gateway(singing(3), origins=origins(site)) as first,
+        running_gateway(singing(0.5), origins=origins(site)) as second,
+    ):
+        relay.target = f"127.0.0.1:{first.port}"
+        expected = ("WebSocket",)
+        async with calling(
+            first, open_page, relay=relay, page={"expected_complaints": expected}, playbackBufferMs=5000
+        ) as page:
+            await page.evaluate("window.call.sendText('sing')")
+            await until(page, "playback", playing=True)
+            relay.target = f"127.0.0.1:{second.port}"
+            relay.reset()
+            await until(page, "connected", lossy=True)
+            await page.evaluate("(window.events.length = 0, window.call.sendText('sing'))")
+            began = await until(page, "playback", playing=True, responseId="r1")
+            assert began["playedMs"] == 0
+            ended = await until(page, "playback", playing=False, responseId="r1")
+            assert ended["playedMs"] == pytest.approx(500, abs=2)
+            assert [event for event in await page.evaluate("window.events") if event["type"] == "error"] == []
+
+
+async def test_it_thinks_until_it_is_heard(site: str, open_page: OpenPage) -> None:
+    async with (
+        running_gateway(singing(0.3), origins=origins(site)) as gateway,
+        calling(gateway, open_page, page={}) as page,
+    ):
+        await page.evaluate(
+            """() => {
+              window.agent = [];
+              window.call.on("agentState", ({ state }) => window.agent.push(state));
+              window.call.sendText("sing");
+            }"""
+        )
+        await until(page, "playback", playing=False)
+        assert await page.evaluate("window.agent") == ["thinking", "speaking", "idle"]
+
+
+async def test_a_microphone_is_closed_with_a_call_that_was_never_made(site: str, open_page: OpenPage) -> None:
+    page = await open_page(bypass_csp=True)
+    await page.click("button")
+    states = await page.evaluate(
+        """async () => {
+          const { Call } = await import("/index.js");
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          let media;
+          navigator.mediaDevices.getUserMedia = async (wanted) => (media = await ask(wanted));
+          const call = new Call({ url: "ws://127.0.0.1:1/ws", token: "t", workletUrl: "/worklet.js" });
+          call.setMuted(true);
+          await call.openMicrophone();
+          const states = [call.microphone.state];
+          await call.disconnect();
+          return [...states, call.microphone.state, media.getTracks()[0].readyState];
+        }"""
+    )
+    assert states == ["muted", "off", "ended"]
+
+
+async def test_a_microphone_that_cannot_be_had_leaves_the_one_that_is(site: str, open_page: OpenPage) -> None:
+    async with (
+        running_gateway(origins=origins(site)) as gateway,
+        calling(gateway, open_page, page={}, microphone=True) as page,
+    ):
+        kind = await page.evaluate("window.call.setMicrophoneDevice('nope').catch((error) => error.kind)")
+        assert kind == "constraints"
+        assert await page.evaluate("window.call.microphone.state") == "on"
+        await page.evaluate("window.call.openMicrophone()")
+        assert await page.evaluate("window.call.microphone.state") == "on"
+
+
+async def test_files_are_sent_one_after_the_other(site: str, open_page: OpenPage, speech: Path) -> None:
+    with wave.open(str(speech)) as file:
+        pcm = file.readframes(8000)
+    short = speech.with_name("short.wav")
+    with wave.open(str(short), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(pcm)
+    async with (
+        running_gateway(singing(0.1), origins=origins(site)) as gateway,
+        calling(gateway, open_page, page={}) as page,
+    ):
+        await page.evaluate(
+            """async (data) => {
+              const { bytesOf } = await import("/helpers.js");
+              const file = new Blob([bytesOf(data)]);
+              const wrong = window.call.sendFile(new Blob(["?"])).catch((error) => error.code);
+              await Promise.all([window.call.sendFile(file), wrong, window.call.sendFile(file)]);
+            }""",
+            base64.b64encode(short.read_bytes()).decode(),
+        )
+        (model,) = gateway.upstream.conversations
+        async with asyncio.timeout(10):
+            while len(model.heard) < 2 * len(pcm):
+                await asyncio.sleep(0.05)
+        assert bytes(model.heard) == 2 * pcm
+        assert model.ended == 2
+
+
 async def evaluates(session: CDPSession, expression: str) -> None:
     """Wait until an expression is true, without the browser taking that for a click."""
     async with asyncio.timeout(20):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from antiphon.auth import mint
+from antiphon.auth import AuthConfig, mint
 from antiphon.session import Limits
 from clients.typescript import Closed, TypeScriptCall, typescript_call
 from fake_gemini import ANSWER, Conversation
@@ -485,3 +485,105 @@ async def test_what_is_provoked_is_survived() -> None:
         await call.until("response", status="completed")
         assert heard(gateway)[0] == list(range(2 * 1600))
         await call.do("disconnect")
+
+
+# ---- what an application may do
+
+
+async def test_more_audio_at_once_than_a_message_may_hold_is_sent_in_pieces(gateway: Gateway) -> None:
+    async with calling(gateway) as call:
+        await call.send_audio(b"".join(map(numbered, range(30))))
+        await call.send_audio(b"")
+        await call.do("endAudio")
+        await call.until("response", status="completed")
+        assert heard(gateway) == (list(range(30 * 1600)), 0)
+
+
+async def test_another_rate_is_another_stream(gateway: Gateway) -> None:
+    async with calling(gateway) as call:
+        await call.send_audio(numbered(0))
+        await call.send_audio(bytes(2 * 4800), 48_000)
+        await call.do("endAudio")
+        await call.until("response", status="completed")
+        assert call.of("error") == []
+        assert gateway.upstream.conversations[-1].ended == 2
+        for rate_hz in (0, -1, 7999, 96_000):
+            with pytest.raises(Closed, match="kHz"):
+                await call.send_audio(b"\0\0", rate_hz)
+
+
+async def test_the_token_is_asked_for_with_every_call_and_again_where_it_is_no_good(
+    gateway: Gateway,
+) -> None:
+    tokens = ["no.good.token", *(gateway.token() for _ in range(2))]
+    async with typescript_call(gateway.url, tokens=tokens) as call:
+        with pytest.raises(Closed) as refused:
+            await call.do("connect")
+        assert refused.value.error["code"] == "AUTH_TOKEN_INVALID"
+        for _ in range(2):
+            await call.do("connect")
+            await call.do("disconnect")
+        assert call.asked == ["connect"] * 3
+
+
+async def test_a_gateway_that_comes_back_with_another_secret(gateway: Gateway) -> None:
+    """As in development, where each start has its own: the source has a token for it."""
+    async with freezing_relay() as relay, running_gateway(auth=AuthConfig(secret="another " * 8)) as another:
+        relay.target = f"127.0.0.1:{gateway.port}"
+        tokens = [gateway.token(), mint("another " * 8, "alice", 60, time.time())]
+        async with typescript_call(f"ws://127.0.0.1:{relay.port}/ws", tokens=tokens) as call:
+            await call.do("connect")
+            relay.target = f"127.0.0.1:{another.port}"
+            relay.reset()
+            await call.until("connected", recovered=False, lossy=True)
+            await call.do("sendText", "hello")
+            await call.until("response", status="completed")
+            assert call.asked == ["connect", "expired"]
+            await call.do("disconnect")
+
+
+async def test_where_nothing_was_recognised_nobody_thinks_for_long(gateway: Gateway) -> None:
+    async def deaf(conversation: Conversation) -> None:
+        await conversation.begin()
+        await conversation.until_gone()
+
+    async with running_gateway(deaf) as deaf_gateway, calling(deaf_gateway) as call:
+        await call.send_audio(bytes(32_000))
+        await call.do("endAudio")
+        await call.until("agentState", state="thinking")
+        await call.until("agentState", state="idle", timeout_s=8)
+
+
+async def test_a_call_that_is_ended_as_soon_as_it_is_begun(gateway: Gateway) -> None:
+    """The first time, and when it is called again; and begun while it ends."""
+    async with typescript_call(gateway.url, gateway.token()) as call:
+        for _ in range(2):
+            connecting = call.begin("connect")
+            await call.do("disconnect")
+            with pytest.raises(Closed) as closed:
+                await connecting
+            assert closed.value.error["code"] == "CALL_CLOSED"
+            assert await call.do("get", "state") == "closed"
+        for _ in range(2):
+            connecting = call.begin("connect")
+            ending = call.begin("disconnect")
+            again = call.begin("connect")
+            with pytest.raises(Closed):
+                await connecting
+            await ending
+            await again
+            assert await call.do("get", "state") == "connected"
+            await call.do("sendText", "hello")
+            await call.until("response", status="completed")
+            await call.do("disconnect")
+
+
+async def test_a_source_of_tokens_that_does_not_answer(gateway: Gateway) -> None:
+    async with typescript_call(gateway.url, tokens="never", timeoutMs=300) as call:
+        with pytest.raises(Closed) as late:
+            await call.do("connect")
+        assert late.value.error["code"] == "CONNECT_TIMEOUT"
+        connecting = call.begin("connect")
+        await call.do("disconnect")
+        with pytest.raises(Closed):
+            await connecting

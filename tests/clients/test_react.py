@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +30,17 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Talk } from "./talk.tsx";
 
-const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+const given = new URLSearchParams(location.hash.slice(1));
+const gateway = given.get("gateway"); // where it is of another origin
+if (gateway) {
+  const Inner = WebSocket;
+  globalThis.WebSocket = class extends Inner {
+    constructor(_: string, protocols: string[]) {
+      super(gateway, protocols);
+    }
+  };
+}
+const token = given.get("token") ?? "";
 const root = createRoot(document.getElementById("root")!);
 root.render(<StrictMode><Talk token={token} /></StrictMode>);
 (globalThis as any).leave = () => root.unmount();
@@ -47,30 +58,63 @@ async def eager(conversation: Conversation) -> None:
     await conversation.until_gone()
 
 
+EAGER: Final = """
+import { useEffect } from "react";
+import { useCall } from "@antiphon/client/react";
+
+export function Talk({ token }: { token: string }) {
+  const { state, error, start, stop } = useCall({ url: "/ws", token });
+  useEffect(() => {
+    void start();
+    return () => void stop();
+  }, [start, stop]);
+  return <p>{error ? error.message : state}</p>;
+}
+"""
+
+
 async def test_the_component_of_the_readme(tmp_path: Path, open_page: OpenPage) -> None:
     """It talks, shows what is said and what is in the way, and hangs up when it goes."""
-    built()
     (code,) = [
         code for _, kind, _, code in BLOCK.findall((PACKAGE / "README.md").read_text()) if kind == "tsx"
     ]
-    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
-    (tmp_path / "talk.tsx").write_text(code)
-    (tmp_path / "main.tsx").write_text(ENTRY)
-    (tmp_path / "index.html").write_text(
+    with built_page(tmp_path, code) as url:
+        async with running_gateway(eager, origins=frozenset({url.rstrip("/")})) as gateway:
+            await talks(open_page, url, gateway.url, gateway.token(ttl_s=300))
+            await is_told(open_page, url, gateway.url, gateway.token(ttl_s=300))
+            await gateway.deserted()
+
+
+async def test_a_component_that_calls_by_itself(tmp_path: Path, open_page: OpenPage) -> None:
+    """React's strict mode has it begin, end and begin again at once."""
+    with built_page(tmp_path, EAGER, "development") as url:
+        async with running_gateway(eager, origins=frozenset({url.rstrip("/")})) as gateway:
+            hash_ = f"#token={gateway.token(ttl_s=300)}&gateway={gateway.url}"
+            page = await open_page(url=url + hash_, expected_complaints=("not allowed to start",))
+            await expect(page.locator("p")).to_have_text("connected")
+            await page.evaluate("window.leave()")
+            await gateway.deserted()
+
+
+@contextmanager
+def built_page(folder: Path, component: str, mode: str = "production") -> Iterator[str]:
+    """Build a page with the component in React's strict mode, and serve it."""
+    built()
+    (folder / "node_modules").symlink_to(CLIENTS / "node_modules")
+    (folder / "talk.tsx").write_text(component)
+    (folder / "main.tsx").write_text(ENTRY)
+    (folder / "index.html").write_text(
         '<!doctype html><link rel="icon" href="data:,"><title>Talking</title><div id="root"></div>'
         '<script type="module" src="/main.tsx"></script>'
     )
-    run(tmp_path, "node", "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
-    handler: Callable[..., Quiet] = partial(Quiet, directory=str(tmp_path / "dist"))
+    vite = ("node", "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn", "--mode", mode)
+    run(folder, "env", f"NODE_ENV={mode}", *vite)
+    handler: Callable[..., Quiet] = partial(Quiet, directory=str(folder / "dist"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            url = f"http://127.0.0.1:{server.server_port}/"
-            async with running_gateway(eager, origins=frozenset({url.rstrip("/")})) as gateway:
-                await talks(open_page, url, gateway.url, gateway.token(ttl_s=300))
-                await is_told(open_page, url, gateway.url, gateway.token(ttl_s=300))
-                await gateway.deserted()
+            yield f"http://127.0.0.1:{server.server_port}/"
         finally:
             server.shutdown()
             thread.join()

@@ -4,8 +4,6 @@ import type { Outgoing } from "./session/outgoing.js";
 import { fromBase64 } from "./session/frames.js";
 
 const MARK_MS = 1000; // how often the gateway is told how much was heard
-const PAUSE_MS = 1000; // of a base session's answer, after which what comes is another
-const SILENCE_MS = 2000; // after which a base session's answer is over
 
 /** What plays: `Speaker`, or nothing. */
 export interface Player {
@@ -33,7 +31,6 @@ interface Response {
   receivedMs: number;
   playedMs: number;
   markedMs: number;
-  text: string;
 }
 
 /** The answers: which is spoken, how much of it was heard, and when it is cut. */
@@ -42,10 +39,8 @@ export class Answers {
   #responses = new Map<string, Response>(); // those that are not over, here or there
   #receiving: Response | undefined;
   #flushes = new Map<string, Promise<{ playedMs: number; droppedMs: number }>>();
-  #count = 0;
-  #pieceAt = -Infinity;
-  #hushed = false; // a base session's answer was cut here: the rest of it is not played
-  #over: ReturnType<typeof setTimeout> | undefined;
+  /** What comes is not played: the rest of an answer that was cut here only. */
+  hushed = false;
 
   constructor(host: AnswersHost) {
     this.#host = host;
@@ -58,7 +53,7 @@ export class Answers {
 
   started({ responseId, format }: Pick<ResponseStartedMessage, "responseId" | "format">): void {
     const rateHz = pcmRate(format);
-    const response = { id: responseId, rateHz, odd: undefined, pieces: 0, receivedMs: 0, playedMs: 0, markedMs: 0, text: "" };
+    const response = { id: responseId, rateHz, odd: undefined, pieces: 0, receivedMs: 0, playedMs: 0, markedMs: 0 };
     this.#receiving = response;
     this.#responses.set(responseId, response);
     if (this.#responses.size > 16) this.#responses.delete(this.#responses.keys().next().value!);
@@ -71,7 +66,7 @@ export class Answers {
     }
   }
 
-  done({ responseId, status }: ResponseDoneMessage): void {
+  done({ responseId, status }: Pick<ResponseDoneMessage, "responseId" | "status">): void {
     if (this.#receiving?.id === responseId) this.#receiving = undefined;
     // What was heard of it is told first, and is known only when the loudspeaker has answered.
     const flush = this.#flushes.get(responseId);
@@ -82,7 +77,6 @@ export class Answers {
 
   /** Takes a piece that came as JSON. */
   message(message: AudioResponseMessage): void {
-    if (!this.#host.extended) this.#base(message);
     const data = fromBase64(message.data);
     if (data) this.piece(data, message.timestamp);
   }
@@ -97,7 +91,7 @@ export class Answers {
     response.receivedMs += durationMs;
     const { id: responseId, rateHz } = response;
     this.#host.emit({ type: "audio", responseId, pcm, rateHz, durationMs });
-    if (!this.#hushed && !this.#flushes.has(responseId)) this.#host.player?.play(responseId, pcm, rateHz);
+    if (!this.hushed && !this.#flushes.has(responseId)) this.#host.player?.play(responseId, pcm, rateHz);
   }
 
   /** The gateway says that an answer is cut: drop what is queued, and tell how much was heard. */
@@ -114,7 +108,6 @@ export class Answers {
   /** The user cuts the answer that is heard: silence at once, without asking anybody. */
   async interrupt(): Promise<{ playedMs: number; droppedMs: number }> {
     const response = [...this.#responses.values()].find(({ playedMs, receivedMs }) => playedMs < receivedMs) ?? this.#receiving;
-    if (!this.#host.extended) return this.#interruptBase(response);
     if (!response) return { playedMs: 0, droppedMs: 0 };
     const flush = this.#flush(response.id);
     this.#host.send({ type: "interrupt", responseId: response.id });
@@ -132,52 +125,14 @@ export class Answers {
 
   /** Ends what a connection or a session that is over has left behind. */
   end(): void {
-    clearTimeout(this.#over);
     this.#receiving = undefined;
     this.#responses.clear();
     this.#flushes.clear();
-    this.#hushed = false;
   }
 
-  // ---- a base session, which has no brackets around an answer
-
-  /** The user's words are final: what comes now answers them. */
-  userFinal(): void {
-    if (this.#host.extended) return;
-    this.#finishBase();
-    this.#hushed = false;
-  }
-
-  #base({ format, text }: AudioResponseMessage): void {
-    const now = performance.now();
-    if (now - this.#pieceAt > PAUSE_MS) this.#hushed = false;
-    this.#pieceAt = now;
-    if (!this.#receiving) this.started({ responseId: `r${++this.#count}`, format });
-    const response = this.#receiving!;
-    if (text) {
-      response.text = appended(response.text, text);
-      const { id: utteranceId, text: all } = response;
-      this.#host.emit({ type: "transcript", role: "model", utteranceId, text: all, isFinal: false });
-    }
-    clearTimeout(this.#over);
-    this.#over = setTimeout(() => this.#finishBase(), SILENCE_MS);
-  }
-
-  #finishBase(): void {
-    clearTimeout(this.#over);
-    const response = this.#receiving;
-    if (!response) return;
-    const { id: utteranceId, text } = response;
-    if (text) this.#host.emit({ type: "transcript", role: "model", utteranceId, text: text.trim(), isFinal: true });
-    this.done({ type: "response_done", timestamp: 0, responseId: utteranceId, status: "completed" });
-  }
-
-  async #interruptBase(response: Response | undefined): Promise<{ playedMs: number; droppedMs: number }> {
-    this.#hushed = true;
-    const heard = (await this.#host.player?.flush()) ?? { playedMs: 0, droppedMs: 0 };
-    const { playedMs, droppedMs } = heard;
-    if (response) this.#host.emit({ type: "interrupted", responseId: response.id, reason: "client", playedMs, droppedMs });
-    return { playedMs, droppedMs };
+  /** Silence, at once: returns what was heard. */
+  async silence(): Promise<{ responseId: string; playedMs: number; droppedMs: number }> {
+    return (await this.#host.player?.flush()) ?? { responseId: "", playedMs: 0, droppedMs: 0 };
   }
 
   // ---- within
@@ -187,16 +142,12 @@ export class Answers {
     const under = this.#flushes.get(responseId);
     if (under) return under;
     const response = this.#responses.get(responseId);
-    const flush = this.#silence(responseId, response);
+    const flush = this.silence().then((flushed) => {
+      const playedMs = (flushed.responseId === responseId ? flushed : response)?.playedMs ?? 0;
+      return { playedMs, droppedMs: Math.max(0, (response?.receivedMs ?? 0) - playedMs) };
+    });
     this.#flushes.set(responseId, flush);
     return flush;
-  }
-
-  async #silence(id: string, response: Response | undefined): Promise<{ playedMs: number; droppedMs: number }> {
-    const flushed = await this.#host.player?.flush();
-    const receivedMs = response?.receivedMs ?? 0;
-    const playedMs = (flushed?.responseId === id ? flushed : response)?.playedMs ?? 0;
-    return { playedMs, droppedMs: Math.max(0, receivedMs - playedMs) };
   }
 
   /** Tells how much was heard: once a second, and `now` where that is all, or is waited for. */
@@ -226,9 +177,4 @@ function samples(response: Response, data: Uint8Array): Int16Array {
   bytes.set(data.subarray(0, bytes.length - head), head);
   response.odd = (head + data.length) % 2 ? data.at(-1) : undefined;
   return new Int16Array(bytes.buffer);
-}
-
-/** Text with a piece after it: as it comes, but for a space where a new sentence follows without one. */
-function appended(text: string, piece: string): string {
-  return /[.!?…]$/.test(text) && /^\p{L}/u.test(piece) ? `${text} ${piece}` : text + piece;
 }

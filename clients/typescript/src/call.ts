@@ -1,7 +1,9 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { Answers } from "./answers.js";
 import { Emitter } from "./emitter.js";
 import { CallError, MicrophoneError } from "./errors.js";
 import type { AgentState, CallEvent, CallEventOf, CallEventType, CallState, MicrophoneState, TurnHopName } from "./events.js";
+import type { BaseAnswers } from "./base_answers.js";
 import { askForMicrophone } from "./audio/ask.js";
 import type { Microphone } from "./audio/microphone.js";
 import { Sound } from "./audio/sound.js";
@@ -21,6 +23,7 @@ const BACKLOG_MS = 60_000;
 const PLAYBACK_BUFFER_MS = 2000;
 const TIMEOUT_MS = 10_000;
 const NOT_LOADED = "A part of the client did not load; reload the page."; // as after a deploy
+const UNHEARD_MS = 5000; // after which words that were not recognised never will be
 const RELEASE_MS = 300; // how long the last words of a push to talk may be on their way from the microphone
 
 /**
@@ -37,6 +40,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #session: Session | undefined;
   #uplink: Uplink | undefined;
   #answers: Answers;
+  #baseAnswers: BaseAnswers | undefined;
   #tools: Tools;
   #answersTools: boolean;
   #turns = new TurnTimer();
@@ -44,6 +48,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #agent: AgentState = "idle";
   #error: CallError | undefined;
   #connecting: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  #attempt = 0; // to connect; the one that is under way is over where this has changed
   #sound: Sound | undefined;
   #speaker: Speaker | undefined;
   #speaking: Promise<void> | undefined;
@@ -56,6 +62,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #released: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
   #typed = 0;
   #thinking = false;
+  #unheard: ReturnType<typeof setTimeout> | undefined; // until when the user's last words have to be recognised
+  #sounding = false; // the answer has sound, which is not heard yet
   #playing = false;
   #blocked = false;
   #lastUser = { id: "", text: "", open: false };
@@ -130,7 +138,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
    * with MicrophoneError where there is no microphone: catch that, and go on without one if you like.
    */
   connect(): Promise<void> {
-    if (this.#state === "idle" || this.#isClosed) this.#connecting = this.#connect();
+    if (this.#closing) {
+      this.#wakeSound(); // in the click
+      return this.#closing.then(() => this.connect());
+    }
+    if (this.#isOver) this.#connecting = this.#connect();
     return this.#connecting!;
   }
 
@@ -139,14 +151,19 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     const wanted = this.#options.microphone && this.#microphoneState === "off";
     const microphone = wanted ? this.openMicrophone() : Promise.resolve();
     microphone.catch(() => {}); // it is awaited below
+    const attempt = ++this.#attempt;
     this.#error = undefined;
     this.#emitter.begin();
     this.#enter("connecting");
     await this.#speaking; // so that the gateway is told what is played here
-    if (this.#isClosed) throw notConnected();
+    if (attempt !== this.#attempt) throw notConnected();
     const session = this.#makeSession();
     try {
       await session.open();
+      if (!session.extended) {
+        const { BaseAnswers } = await import("./base_answers.js");
+        this.#baseAnswers ??= new BaseAnswers(this.#answers, (event) => this.#emit(event));
+      }
       await microphone;
       await this.#loadSound();
     } catch (error) {
@@ -185,7 +202,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Opens the microphone, within a click. Rejects with MicrophoneError, whose `kind` says what is in the way. */
   async openMicrophone(options: MicrophoneOptions = this.#microphoneOptions): Promise<void> {
     this.#microphoneOptions = options;
-    this.#muted = options.muted ?? false;
+    this.#muted = options.muted ?? this.#muted;
     const before = this.#microphone;
     this.#microphone = undefined;
     try {
@@ -229,15 +246,24 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   setMuted(muted: boolean): void {
     if (this.#muted === muted) return;
     this.#muted = muted;
+    this.#microphoneOptions = { ...this.#microphoneOptions, muted };
     if (!this.#microphone) return;
     this.#microphone.muted = muted;
     if (muted) void this.#uplink?.end();
     this.#enterMicrophone(this.#onOrMuted);
   }
 
+  /** Takes another microphone, now or when one is opened. Where it cannot be had the one before stays, and it rejects. */
   async setMicrophoneDevice(deviceId: string): Promise<void> {
-    this.#microphoneOptions = { ...this.#microphoneOptions, deviceId, muted: this.#muted };
-    if (this.#microphoneState !== "off") await this.openMicrophone();
+    const before = this.#microphoneOptions;
+    const options = { ...before, deviceId };
+    if (this.#microphoneState === "off") return void (this.#microphoneOptions = options);
+    try {
+      await this.openMicrophone(options);
+    } catch (error) {
+      await this.openMicrophone(before);
+      throw error;
+    }
   }
 
   /** Push to talk: the user begins to speak, over an answer too. Needs the option `pushToTalk`. */
@@ -264,6 +290,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Sends samples as if they were spoken now: mono, 16 bit. A stream is opened where none is open. */
   sendAudio(samples: Int16Array, rateHz = STREAM_RATE_HZ): void {
     if (!this.#uplink) throw notConnected();
+    if (!(rateHz >= 8000 && rateHz <= 48_000)) {
+      throw new CallError("AUDIO_UNSUPPORTED", "It takes 8 to 48 kHz.");
+    }
     this.#uplink.take(samples, performance.now() - (1000 * samples.length) / rateHz, rateHz);
   }
 
@@ -291,7 +320,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     const session = this.#session;
     if (!session || session.state === "over") throw notConnected();
     session.send({ type: "command", command: text, ...(context ? { context } : {}) });
-    this.#answers.userFinal();
+    this.#baseAnswers?.userFinal();
     const utteranceId = `typed${++this.#typed}`;
     this.#lastUser = { id: utteranceId, text, open: false };
     this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal: true, typed: true });
@@ -301,7 +330,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Silence, at once; the model is told. Resolves with what was heard of the answer, in samples that were played. */
   interrupt(): Promise<{ playedMs: number; droppedMs: number }> {
-    return this.#answers.interrupt();
+    return (this.#baseAnswers ?? this.#answers).interrupt();
   }
 
   /** Lets a function carry out the model's calls of that name; the function that is returned takes it back. */
@@ -421,19 +450,27 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #connected(session: Session, how: Connected): void {
     if (!how.recovered) {
-      this.#answers.end();
-      this.#tools.end();
+      this.#forget();
+      this.#speaker?.forget();
       if (how.lossy) this.#uplink?.moved(session.outbox.audioMs);
     }
     this.#enter("connected");
     this.#emit({ type: "connected", sessionId: session.id, userId: session.userId, ...how });
     this.#watch();
     this.#showAgent();
-    if (this.#pressed && !how.recovered && session.extended) session.send({ type: "activity_start" });
   }
 
-  async #close(error: CallError | undefined): Promise<void> {
-    if (this.#state === "closed" || this.#state === "idle") return;
+  #close(error: CallError | undefined): Promise<void> {
+    this.#closing ??= this.#end(error).finally(() => (this.#closing = undefined));
+    return this.#closing;
+  }
+
+  async #end(error: CallError | undefined): Promise<void> {
+    if (this.#isOver) {
+      if (this.#microphoneState !== "off") await this.closeMicrophone();
+      return;
+    }
+    this.#attempt++;
     const session = this.#session;
     const microphone = this.#microphone;
     this.#microphone = undefined;
@@ -441,11 +478,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     await microphone?.stop();
     if (session && session.state !== "over") await this.#uplink?.end();
     await session?.close();
-    if (this.#session !== session || this.#isClosed) return; // meanwhile
     this.#watching?.abort();
     this.#watching = undefined;
-    this.#tools.end();
-    this.#answers.end();
+    this.#forget();
+    this.#baseAnswers = undefined;
     if (error === undefined) void this.#speaker?.flush();
     this.#error = error;
     this.#uplink = undefined;
@@ -457,8 +493,18 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#emitter.end();
   }
 
-  get #isClosed(): boolean {
-    return this.#state === "closed";
+  /** Forgets what a session that is over has left unfinished. */
+  #forget(): void {
+    this.#answers.end();
+    this.#baseAnswers?.end();
+    this.#tools.end();
+    this.#turns = new TurnTimer();
+    clearTimeout(this.#unheard);
+    this.#sounding = false;
+  }
+
+  get #isOver(): boolean {
+    return this.#state === "idle" || this.#state === "closed";
   }
 
   // ---- what comes
@@ -470,6 +516,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       case "transcript_update":
         return this.#updated(message);
       case "audio_response":
+        this.#baseAnswers?.take(message);
         return this.#answers.message(message);
       case "speech_started":
       case "speech_stopped":
@@ -485,8 +532,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       }
       case "response_done":
         this.#answers.done(message);
-        return this.#showAgent();
+        return this.#thought();
       case "audio_flush":
+        this.#sounding = false;
         return this.#answers.flushed(message);
       case "tool_call":
         return this.#tools.called(message);
@@ -512,9 +560,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       this.#uplink?.lost();
       if (this.#microphone) void this.closeMicrophone(); // what it hears cannot be heard there
     }
-    if (code.startsWith("UPSTREAM_") || code.startsWith("SERVER_")) this.#thinking = false;
     this.#emit({ type: "error", code, message, details });
-    this.#showAgent();
+    if (/^(UPSTREAM|SERVER)_/.test(code)) this.#thought();
   }
 
   /** An extended session's result is followed by its transcript_update, but where it comes once more with its command. */
@@ -529,7 +576,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     }
     const id = last.open ? last.id : `u${++this.#typed}`;
     this.#user(id, text, isFinal, confidence, command);
-    if (isFinal) this.#answers.userFinal();
+    if (isFinal) this.#baseAnswers?.userFinal();
   }
 
   #updated({ role, utteranceId, text, isFinal, timestamp }: TranscriptUpdateMessage): void {
@@ -541,6 +588,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   #user(utteranceId: string, text: string, isFinal: boolean, confidence?: number, command?: string): void {
+    clearTimeout(this.#unheard);
     this.#lastUser = { id: utteranceId, text, open: !isFinal };
     this.#emit({ type: "transcript", role: "user", utteranceId, text, isFinal, confidence: confidence || undefined });
     if (command !== undefined) this.#emit({ type: "command", name: command, transcript: text, utteranceId });
@@ -556,14 +604,16 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #endedSpeech(origin: "speech" | "pushToTalk", at: number): void {
     this.#turns.ended(origin, at);
     this.#think();
+    clearTimeout(this.#unheard);
+    this.#unheard = setTimeout(() => this.#thought(), UNHEARD_MS);
   }
 
   #arrived(responseId: string, timestamp: number): void {
-    this.#thinking = false;
+    this.#sounding = this.#speaker !== undefined;
     this.#turns.reached(responseId, "gateway", this.#local(timestamp));
     this.#turns.reached(responseId, "network", performance.now());
     if (!this.#speaker) this.#measured(responseId, performance.now(), "network");
-    this.#showAgent();
+    this.#thought();
   }
 
   #measured(responseId: string, at: number, hop: "playback" | "network"): void {
@@ -639,9 +689,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #played(responseId: string, at: number, playedMs: number): void {
     this.#playing = true;
+    this.#sounding = false;
     this.#measured(responseId, at, "playback");
     this.#emit({ type: "playback", playing: true, responseId, playedMs });
-    this.#showAgent();
+    this.#thought();
   }
 
   #silent(responseId: string, playedMs: number): void {
@@ -711,6 +762,12 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #think(): void {
     this.#thinking = true;
+    this.#showAgent();
+  }
+
+  /** It thinks no more, unless there is sound that is about to be heard. */
+  #thought(): void {
+    if (!this.#sounding || this.#blocked) this.#thinking = false;
     this.#showAgent();
   }
 

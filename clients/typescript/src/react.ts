@@ -99,7 +99,7 @@ export function useCall(options: CallOptions): UseCall {
       await store.call.connect();
     } catch (error) {
       if (!(error instanceof CallError || error instanceof MicrophoneError)) throw error;
-      store.set({ error });
+      if ((error as CallError).code !== "CALL_CLOSED") store.set({ error }); // else it was ended here meanwhile
     }
   }, [store]);
   const stop = useCallback(() => store.call.disconnect(), [store]);

@@ -3,6 +3,7 @@ import { CallError } from "./errors.js";
 import type { Session } from "./session/session.js";
 
 const ANCHORS = 1500; // a minute of audio, in pieces of 40 ms
+const MOST_SAMPLES = 8000; // in a piece: what is larger than a message may be ends a connection
 const MOST_EARLY_S = 60; // of audio that waits for an encoder to be loaded
 
 interface Stream {
@@ -36,6 +37,12 @@ export class Uplink {
 
   /** Sends samples that were captured at `at`, performance.now() of the first; opens a stream where none is open. */
   take(samples: Int16Array, at: number, rateHz: number): void {
+    for (let from = 0; from < samples.length; from += MOST_SAMPLES) {
+      this.#take(samples.subarray(from, from + MOST_SAMPLES), at + (1000 * from) / rateHz, rateHz);
+    }
+  }
+
+  #take(samples: Int16Array, at: number, rateHz: number): void {
     if (this.#stream && this.#stream.rateHz !== rateHz) void this.end();
     const stream = (this.#stream ??= this.#begin(rateHz));
     stream.anchors.push({ ms: (1000 * stream.samples) / rateHz, at });
@@ -109,10 +116,12 @@ export class Uplink {
   }
 
   async #finish(stream: Stream): Promise<void> {
-    await stream.opening;
-    if (this.factory && !stream.encoder) return; // it could not be loaded, which was told
-    await stream.encoder?.end();
-    stream.encoder?.close();
+    if (this.factory) {
+      await stream.opening;
+      if (!stream.encoder) return; // it could not be loaded, which was told
+      await stream.encoder.end();
+      stream.encoder.close();
+    }
     if (this.session.state === "over") return;
     this.session.send({ type: "audio_stream_end", duration: (1000 * stream.samples) / stream.rateHz });
   }

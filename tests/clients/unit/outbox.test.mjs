@@ -130,6 +130,46 @@ test("in another session an open stream begins again, with what was not safe", (
   }
 });
 
+test("in another session what was pressed is pressed, and what is about the one before is gone", () => {
+  const [press, release] = [{ type: "activity_start" }, { type: "activity_end" }];
+  const typesOf = (act) => {
+    const outbox = new Outbox(1e6, 1e6);
+    outbox.keeps = true;
+    act(outbox);
+    outbox.restart(true, { type: "client_hello" });
+    return drain(outbox).map((message) => message.type.replace("audio_chunk", "audio")).join(" ");
+  };
+  const speak = (outbox, one) => outbox.addAudio(audio(one), 20);
+  // Pressed before it is lost, and held; or released meanwhile.
+  for (const [then, rest] of [[() => {}, ""], [(outbox) => outbox.add(release), " activity_end"]]) {
+    const types = typesOf((outbox) => {
+      outbox.add(press);
+      outbox.add(start);
+      [1, 2].forEach((one) => speak(outbox, one));
+      drain(outbox);
+      outbox.acknowledge(1, 0); // the press is forgotten with it
+      speak(outbox, 3);
+      then(outbox);
+    });
+    assert.equal(types, `client_hello activity_start audio_stream_start audio audio${rest}`);
+  }
+  // Pressed meanwhile: once.
+  assert.equal(typesOf((outbox) => [press, start].forEach((one) => outbox.add(one))), "client_hello activity_start audio_stream_start");
+  // Pressed and released before it is lost, and not known to be safe.
+  const whole = typesOf((outbox) => {
+    outbox.add(start);
+    outbox.add(press);
+    speak(outbox, 1);
+    outbox.add(release);
+    drain(outbox);
+  });
+  assert.equal(whole, "client_hello audio_stream_start activity_start audio activity_end");
+  const types = typesOf((outbox) => {
+    for (const type of ["interrupt", "playback_mark", "tool_result", "provoke", "command"]) outbox.add({ type });
+  });
+  assert.equal(types, "client_hello command");
+});
+
 test("a stream that the gateway has ended takes no more audio", () => {
   const outbox = new Outbox(1e6, 1e6);
   outbox.add(start);

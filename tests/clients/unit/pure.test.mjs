@@ -5,7 +5,7 @@ import { Conversation } from "../../../clients/typescript/dist/conversation.js";
 import { Emitter } from "../../../clients/typescript/dist/emitter.js";
 import { ClockEstimate } from "../../../clients/typescript/dist/session/clock.js";
 import { packChunk, unpackResponse, toBase64, fromBase64 } from "../../../clients/typescript/dist/session/frames.js";
-import { delayMs, fate } from "../../../clients/typescript/dist/session/reconnect.js";
+import { delayMs, mayResume } from "../../../clients/typescript/dist/session/reconnect.js";
 import { renewalDelayMs } from "../../../clients/typescript/dist/session/tokens.js";
 import { TurnTimer } from "../../../clients/typescript/dist/session/turns.js";
 import { FrameReader, mask, Opcode } from "../../../clients/typescript/dist/socket/rfc6455.js";
@@ -68,11 +68,14 @@ test("a token is renewed half a minute before its end, or at half of its time", 
 });
 
 test("what follows from a close", () => {
-  assert.equal(fate(1006, undefined), "resume");
-  assert.equal(fate(4440, undefined), "renew");
-  assert.equal(fate(1000, undefined), "over");
-  assert.equal(fate(4429, { code: "QUOTA_CONNECTIONS", message: "", details: { retryable: true } }), "resume");
-  assert.equal(fate(1011, { code: "UPSTREAM_UNAUTHORIZED", message: "", details: { retryable: false } }), "over");
+  for (const code of [1006, 1013, 4440]) assert.ok(mayResume(code, undefined), code);
+  for (const code of [1000, 4400, 4401]) assert.ok(!mayResume(code, undefined), code);
+  const said = (code, retryable) => ({ code, message: "", details: { retryable } });
+  assert.ok(mayResume(4429, said("QUOTA_CONNECTIONS", true)));
+  assert.ok(mayResume(4401, said("AUTH_TOKEN_EXPIRED")));
+  assert.ok(mayResume(4408, said("AUTH_TIMEOUT")));
+  assert.ok(!mayResume(4401, said("AUTH_TOKEN_INVALID")));
+  assert.ok(!mayResume(1011, said("UPSTREAM_UNAUTHORIZED", false)));
   assert.equal(delayMs({ delaysMs: [0, 300] }, 7, 0.5), 150);
 });
 

@@ -34,13 +34,31 @@ interface Sender {
   endAudio(): Promise<void>;
 }
 
-/** Sends a file in real time, as if it were spoken, and ends the stream. Raises CallError as `decodeFile` does. */
-export async function sendFile(
+const sending = new WeakMap<Sender, Promise<void>>();
+
+/**
+ * Sends a file in real time, as if it were spoken, and ends the stream; after those that are being sent. Raises CallError as
+ * `decodeFile` does.
+ */
+export function sendFile(
   sender: Sender,
   file: Blob,
   signal?: AbortSignal,
   onProgress?: (sentMs: number, totalMs: number) => void,
 ): Promise<void> {
+  const before = sending.get(sender) ?? Promise.resolve();
+  const sent = before.then(() => send(sender, file, signal, onProgress));
+  sending.set(sender, sent.catch(() => {})); // it is the caller's
+  return sent;
+}
+
+async function send(
+  sender: Sender,
+  file: Blob,
+  signal?: AbortSignal,
+  onProgress?: (sentMs: number, totalMs: number) => void,
+): Promise<void> {
+  if (signal?.aborted) return;
   const audio = await read(file);
   const samples = mixed(audio);
   const totalMs = milliseconds(samples.length);

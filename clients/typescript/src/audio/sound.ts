@@ -68,13 +68,13 @@ export class Sound {
     if (!this.context.audioWorklet) {
       const words = isSecureContext
         ? "This browser has no AudioWorklet: use a current one."
-        : "Browsers give audio only to pages over https, or at http://localhost: open this page there.";
+        : "Browsers give audio only to pages over https, or at http://localhost.";
       throw new CallError("UNSUPPORTED", words);
     }
     try {
       await this.context.audioWorklet.addModule(this.#workletUrl);
     } catch (cause) {
-      const words = `No audio worklet at ${this.#workletUrl}: serve "@antiphon/client/worklet.js" there, or say where with workletUrl.`;
+      const words = `No audio worklet at ${this.#workletUrl}: serve "@antiphon/client/worklet.js" there, or set workletUrl.`;
       throw new CallError("UNSUPPORTED", words, { cause });
     }
     this.#loaded();

@@ -31,7 +31,8 @@ export interface Flushed {
 }
 
 interface Response {
-  readonly id: string;
+  /** "" where it is of a session that is over. */
+  id: string;
   readonly number: number;
   playedMs: number;
   /** Given to the player. */
@@ -43,7 +44,7 @@ export class Speaker {
   readonly #sound: Sound;
   readonly #listener: SpeakerListener;
   /** The latest, in order. */
-  readonly #responses = new Map<string, Response>();
+  readonly #responses: Response[] = [];
   readonly #flushes = new Map<number, (flushed: Flushed) => void>();
   #node: AudioWorkletNode | undefined;
   /** What was told before there was a player. */
@@ -60,6 +61,11 @@ export class Speaker {
     this.#sound = sound;
     this.#listener = listener;
     void sound.ready.then(() => this.#attach());
+  }
+
+  /** Another session begins, which counts its responses anew. What is heard of the one before is heard to its end. */
+  forget(): void {
+    for (const response of this.#responses) response.id = "";
   }
 
   /** A response begins: it is the one that a `flush` is about if nothing else is heard or waits. */
@@ -105,7 +111,7 @@ export class Speaker {
 
   /** How much of a response was played, in milliseconds of its audio, as the player said last. */
   position(responseId: string): number {
-    return this.#responses.get(responseId)?.playedMs ?? 0;
+    return this.#known(responseId)?.playedMs ?? 0;
   }
 
   /** Is silent for good, and tells nothing more. */
@@ -132,11 +138,11 @@ export class Speaker {
   }
 
   #report(report: PlayerReport): void {
-    const response = [...this.#responses.values()].find(({ number }) => number === report.response);
+    const response = this.#responses.find(({ number }) => number === report.response);
     if (response && "playedMs" in report) response.playedMs = report.playedMs;
     if (report.type === "flushed") {
       const { playedMs, droppedMs } = report;
-      this.#forget();
+      this.#drop();
       this.#flushes.get(report.id)?.({ responseId: response?.id ?? "", playedMs, droppedMs });
     }
     if (!response) return;
@@ -157,28 +163,32 @@ export class Speaker {
     }
   }
 
+  #known(id: string): Response | undefined {
+    return this.#responses.find((response) => response.id === id);
+  }
+
   #response(id: string): Response {
-    const known = this.#responses.get(id);
+    const known = this.#known(id);
     if (known) return known;
     const response = { id, number: ++this.#begun, playedMs: 0, sentMs: 0 };
-    this.#responses.set(id, response);
-    if (this.#responses.size > MOST_REMEMBERED) this.#responses.delete(this.#responses.keys().next().value!);
+    this.#responses.push(response);
+    if (this.#responses.length > MOST_REMEMBERED) this.#responses.shift();
     return response;
   }
 
   /** What became of all by what the player said last, where it does not answer. */
   #reckon(through: number): Flushed {
-    const responses = [...this.#responses.values()].filter(({ number }) => number <= through);
+    const responses = this.#responses.filter(({ number }) => number <= through);
     const { id = "", playedMs = 0 } =
       this.#heard ?? responses.find((response) => response.sentMs > response.playedMs) ?? responses.at(-1) ?? {};
     const droppedMs = responses.reduce((sum, response) => sum + Math.max(0, response.sentMs - response.playedMs), 0);
-    this.#forget();
+    this.#drop();
     return { responseId: id, playedMs, droppedMs };
   }
 
   /** What was flushed is dropped once. */
-  #forget(): void {
-    for (const response of this.#responses.values()) {
+  #drop(): void {
+    for (const response of this.#responses) {
       if (response.number <= this.#flushedThrough) response.sentMs = response.playedMs;
     }
   }

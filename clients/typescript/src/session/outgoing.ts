@@ -49,6 +49,7 @@ export class Outbox {
   #refused = 0;
   #open: StreamStart | undefined; // the stream that is open on the wire
   #fresh = false; // a stream was begun, and has no audio yet
+  #active = false; // an activity is open on the wire
 
   constructor(
     readonly maxAudioMs: number,
@@ -153,22 +154,28 @@ export class Outbox {
 
   /**
    * Begins a new session, of which the gateway knows nothing: what was not acknowledged of a stream that is open is said
-   * again there, if `again` allows that (its format needs no header); what else was written is not. `hello` comes first.
+   * again there, if `again` allows that (its format needs no header), within its activities; what else was written is not.
+   * `hello` comes first. Of what waits only the user's words go there: the rest is about what that session knew.
    */
   restart(again: boolean, hello: ClientHelloMessage | undefined): void {
     const open = this.#open;
     const stream = this.#stream;
-    const unsaid = this.#kept.filter((one) => one.audio && one.stream === stream);
+    const unsaid = this.#kept.filter((one) => (one.audio ? one.stream === stream : isActivity(one.message)));
+    const first = unsaid.find(({ audio }) => !audio);
+    const active = first ? first.message.type === "activity_end" : this.#active;
     const rest = this.#waiting;
     this.#kept = [];
     this.#first = this.#written = this.#stream = this.#sequence = this.#refused = 0;
     this.#open = undefined;
+    this.#active = false;
     this.#waiting = hello ? [{ message: hello }] : [];
-    if (open && again) {
-      this.#waiting.push({ message: open });
-      for (const one of unsaid) this.#waiting.push({ audio: one.audio!, audioMs: one.audioMs, first: false });
+    if (active) this.#waiting.push({ message: { type: "activity_start" } });
+    if (open && again) this.#waiting.push({ message: open });
+    for (const { audio, audioMs, message } of unsaid) {
+      if (!audio) this.#waiting.push({ message: message as Outgoing });
+      else if (open && again) this.#waiting.push({ audio, audioMs, first: false });
     }
-    this.#waiting.push(...rest.filter((one) => !("message" in one && one.message.type === "client_hello")));
+    this.#waiting.push(...rest.filter((one) => !("message" in one) || /^(activity|audio|command)/.test(one.message.type)));
     if (open && !again) this.endStream();
     this.#count();
   }
@@ -181,6 +188,8 @@ export class Outbox {
     } else if (message.type === "audio_stream_end") {
       if (!this.#open) return this.#lose(message);
       this.#open = undefined;
+    } else if (isActivity(message)) {
+      this.#active = message.type === "activity_start";
     }
     const data = JSON.stringify({ ...message, timestamp: Math.floor(now) });
     return { data, message, stream: 0, sequence: 0, audioMs: 0 };
@@ -218,6 +227,10 @@ export class Outbox {
       else if (one.message.type !== "client_hello") this.#bytes += size(one.message);
     }
   }
+}
+
+function isActivity({ type }: { type: string }): boolean {
+  return type.startsWith("activity");
 }
 
 /** Bytes on the wire, but for the time. */

@@ -13,9 +13,6 @@ export interface ReconnectPolicy {
 
 export const DEFAULT_RECONNECT: ReconnectPolicy = { delaysMs: [0, 300, 1200, 2700, 4800, 7000] };
 
-/** What follows from the end of a connection: come back, come back with another token, or nothing. */
-export type Fate = "resume" | "renew" | "over";
-
 /** An error of the gateway, as far as it matters here. */
 export interface Verdict {
   code: string;
@@ -24,7 +21,7 @@ export interface Verdict {
 }
 
 // Close codes after which it is worth coming back. 1012 and 1014 are those of proxies on the way.
-const RESUMABLE = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014, 4413, 4429]);
+const RESUMABLE = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014, 4413, 4429, 4440]);
 
 // Of closes before which the error did not come through: its code, and words.
 const CLOSES: Record<number, [code: string, sentence: string]> = {
@@ -36,12 +33,10 @@ const CLOSES: Record<number, [code: string, sentence: string]> = {
   4440: ["AUTH_TOKEN_EXPIRED", "The token has expired; get a new one."],
 };
 
-/** What follows from a close code, and from the error that came before it, where one did. */
-export function fate(closeCode: number, verdict: Verdict | undefined): Fate {
-  if (verdict?.details?.retryable === false) return "over";
-  if (closeCode === 4440 || verdict?.code === "AUTH_TOKEN_EXPIRED") return "renew";
-  if (verdict?.code === "AUTH_TIMEOUT") return "resume";
-  return RESUMABLE.has(closeCode) ? "resume" : "over";
+/** Whether it is worth coming back after a close code, and the error that came before it, where one did. */
+export function mayResume(closeCode: number, verdict: Verdict | undefined): boolean {
+  if (verdict?.details?.retryable === false) return false;
+  return RESUMABLE.has(closeCode) || /^AUTH_TIMEOUT|_EXPIRED$/.test(verdict?.code ?? "");
 }
 
 /** Why a connection ended: a code, and a sentence. */

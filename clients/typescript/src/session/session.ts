@@ -4,8 +4,8 @@ import type { SocketFactory, Socket } from "../socket/socket.js";
 import { ClockEstimate } from "./clock.js";
 import { unpackResponse } from "./frames.js";
 import { Outbox, size, type Outgoing } from "./outgoing.js";
-import { delayMs, fate, reason, type ReconnectPolicy, type Verdict } from "./reconnect.js";
-import { renewalDelayMs, type Tokens } from "./tokens.js";
+import { delayMs, mayResume, reason, type ReconnectPolicy, type Verdict } from "./reconnect.js";
+import { MOST_MS, renewalDelayMs, type Tokens } from "./tokens.js";
 
 export const SUBPROTOCOL = "antiphon.v1";
 
@@ -20,6 +20,8 @@ const MOST_MESSAGE_BYTES = 65_536 - 40; // the protocol's limit, less what the t
 const PUMP_MS = 20; // how soon a socket that took no more is tried again
 const CLOCK_MS = [0, 250, 1000, 3000]; // pings after connecting; then one each CLOCK_EVERY_MS
 const CLOCK_EVERY_MS = 15_000;
+
+const SPENT = /^AUTH_TOKEN/; // another token may be good
 
 export interface SessionOptions {
   url: string;
@@ -97,10 +99,12 @@ export class Session {
   /** Connects. Rejects with CallError, and is over then. */
   async open(): Promise<void> {
     this.state = "connecting";
+    this.#options.tokens.expire("connect");
     try {
       await this.#connect(false);
     } catch (error) {
       this.state = "over";
+      this.#leave();
       throw asCallError(error);
     }
   }
@@ -130,7 +134,7 @@ export class Session {
       throw new CallError("PROTOCOL_TOO_BIG", "That is more than the gateway takes.");
     }
     if (!this.outbox.add(message)) {
-      throw new CallError("BACKLOG_FULL", "Too much waits to be sent; try again once connected.");
+      throw new CallError("BACKLOG_FULL", "Too much waits to be sent.");
     }
     this.#pump();
   }
@@ -168,7 +172,13 @@ export class Session {
   /** Opens a connection, and the session on it or the one before. Rejects with CallError. */
   async #connect(resuming: boolean): Promise<void> {
     const { url, base, socket: open, tokens, timeoutMs } = this.#options;
-    const token = await tokens.get();
+    let fail!: (error: CallError) => void;
+    const failed = new Promise<never>((_, reject) => (fail = reject));
+    this.#giveUp = () => fail(closed());
+    this.#after("connect", timeoutMs, () =>
+      fail(new CallError("CONNECT_TIMEOUT", `Connecting to ${url} took too long.`, { retryable: true })),
+    );
+    const token = await Promise.race([tokens.get(), failed]);
     const socket = await open(url, base ? [] : [SUBPROTOCOL]);
     if (this.state === "over") {
       socket.close();
@@ -177,29 +187,22 @@ export class Session {
     this.#socket = socket;
     this.#verdict = undefined;
     socket.binaryType = "arraybuffer";
-    await new Promise<void>((resolve, reject) => {
-      const fail = (error: CallError): void => {
-        if (this.#socket === socket) this.#leave();
-        reject(error);
-      };
-      this.#giveUp = () => fail(closed());
-      this.#after("connect", timeoutMs, () =>
-        fail(new CallError("CONNECT_TIMEOUT", `The gateway at ${url} did not answer in time.`, { retryable: true })),
-      );
-      let opened = false;
-      socket.onopen = () => {
-        opened = true;
-        this.extended = socket.protocol === SUBPROTOCOL;
-        if (!resuming || !this.#resume(token)) this.#pass({ type: "auth", token });
-      };
+    let opened = false;
+    socket.onopen = () => {
+      opened = true;
+      this.extended = socket.protocol === SUBPROTOCOL;
+      if (!resuming || !this.#resume(token)) this.#pass({ type: "auth", token });
+    };
+    socket.onclose = ({ code }) => fail(this.#refusal(code, opened));
+    socket.onerror = () => {};
+    const begun = new Promise<void>((resolve) => {
       const begin = (): void => {
         this.#begin(socket); // at once: the next message may be here already
         resolve();
       };
       socket.onmessage = ({ data }) => this.#greeting(data, token, begin, fail);
-      socket.onclose = ({ code }) => fail(this.#refusal(code, opened));
-      socket.onerror = () => {};
     });
+    await Promise.race([begun, failed]);
   }
 
   /** Asks to go on with the session; returns false where there is nothing to go on with. */
@@ -280,17 +283,16 @@ export class Session {
     const { url } = this.#options;
     const verdict = this.#verdict;
     if (!opened && !verdict) {
-      const text = `Nothing answers at ${url}; is the gateway running?`;
+      const text = `Nothing answers at ${url}; is the gateway running, and does it allow this page?`;
       return new CallError("CONNECT_FAILED", text, { closeCode, retryable: true });
     }
     return this.#failure(closeCode, verdict);
   }
 
   #failure(closeCode: number, verdict: Verdict | undefined): CallError {
-    const next = fate(closeCode, verdict);
     return new CallError(...reason(closeCode, verdict), {
       closeCode,
-      retryable: next !== "over",
+      retryable: mayResume(closeCode, verdict),
       retryAfterMs: verdict?.details?.retryAfterMs,
     });
   }
@@ -312,7 +314,7 @@ export class Session {
 
   #mayComeBack(error: CallError): boolean {
     const { tokens } = this.#options;
-    if (error.code === "AUTH_TOKEN_EXPIRED") {
+    if (SPENT.test(error.code)) {
       tokens.expire("expired");
       return tokens.renewable;
     }
@@ -337,9 +339,10 @@ export class Session {
         await this.#connect(true);
         return;
       } catch (caught) {
+        this.#leave();
         error = asCallError(caught);
         // Of a token that was asked for just now there is no better one.
-        const vain = asked && error.code === "AUTH_TOKEN_EXPIRED";
+        const vain = asked && SPENT.test(error.code);
         if (vain || !this.#mayComeBack(error)) return this.#end(error);
       }
     }
@@ -538,7 +541,7 @@ export class Session {
 
   #after(name: string, ms: number, act: () => void): void {
     clearTimeout(this.#timers.get(name));
-    this.#timers.set(name, setTimeout(act, Math.max(0, ms)));
+    this.#timers.set(name, setTimeout(act, Math.min(Math.max(0, ms), MOST_MS)));
   }
 }
 

@@ -3,7 +3,7 @@ import type { TokenReason, TokenSource } from "../options.js";
 
 const RENEW_MS = 30_000; // how long before a token expires another is asked for
 const LEAST_MS = 1_000;
-const MOST_MS = 2 ** 31 - 1; // a timer waits no longer
+export const MOST_MS = 2 ** 31 - 1; // a timer waits no longer
 
 /** The token in force; another is asked for only when it is needed. */
 export class Tokens {
