@@ -247,7 +247,7 @@ async def test_it_is_alive_until_it_is_not(open_page: OpenPage) -> None:
           return states;
         }"""
     )
-    assert states == [True, True, True, False, True, True, False, False]
+    assert states == [True, True, True, True, True, True, False, False]
 
 
 async def test_a_page_is_heard_only_after_a_click(open_page: OpenPage, site: str) -> None:

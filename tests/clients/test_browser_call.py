@@ -459,6 +459,43 @@ async def test_a_microphone_is_closed_with_a_call_that_was_never_made(site: str,
     assert states == ["muted", "off", "ended"]
 
 
+async def test_one_microphone_is_open_whatever_comes_between(site: str, open_page: OpenPage) -> None:
+    """A call that is ended and begun again while the browser still asks, and one opened twice."""
+    async with running_gateway(origins=origins(site)) as gateway:
+        page = await open_page(bypass_csp=True)
+        await page.click("button")
+        live = await page.evaluate(
+            """async ([url, token]) => {
+              const { Call } = await import("/index.js");
+              const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+              const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+              const tracks = [];
+              navigator.mediaDevices.getUserMedia = async (wanted) => {
+                const media = await ask(wanted);
+                tracks.push(...media.getTracks());
+                await wait(200 / tracks.length); // the first comes last
+                return media;
+              };
+              const live = () => tracks.filter(({ readyState }) => readyState === "live").length;
+              const call = new Call({ url, token, workletUrl: "/worklet.js", microphone: true });
+              const first = call.connect().catch((error) => error.code);
+              void call.disconnect();
+              await call.connect();
+              await first;
+              await wait(300);
+              const counts = [live(), call.microphone.state];
+              await Promise.all([call.openMicrophone(), call.openMicrophone()]);
+              await wait(300);
+              counts.push(live(), call.microphone.state);
+              await call.disconnect();
+              await wait(300);
+              return [...counts, live(), call.microphone.state];
+            }""",
+            [gateway.url, gateway.token(ttl_s=300)],
+        )
+        assert live == [1, "on", 1, "on", 0, "off"]
+
+
 async def test_a_microphone_that_cannot_be_had_leaves_the_one_that_is(site: str, open_page: OpenPage) -> None:
     async with (
         running_gateway(origins=origins(site)) as gateway,

@@ -11,7 +11,7 @@ import type { Speaker } from "./audio/speaker.js";
 import type { ClientHelloMessage, ExtendedServerMessage, RecognitionResultMessage, SessionInfoMessage, TranscriptUpdateMessage } from "./messages.js";
 import type { CallOptions, MicrophoneOptions, OutputOptions, Tool } from "./options.js";
 import { DEFAULT_RECONNECT } from "./session/reconnect.js";
-import { Session, type Connected } from "./session/session.js";
+import { notConnected, Session, type Connected } from "./session/session.js";
 import { openSocket } from "./socket/open.js";
 import { Tokens } from "./session/tokens.js";
 import { TurnTimer } from "./session/turns.js";
@@ -55,6 +55,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #speaking: Promise<void> | undefined;
   #microphone: Microphone | undefined;
   #microphoneState: MicrophoneState = "off";
+  #asked: Promise<MediaStream> | undefined; // the microphone that is wanted; none where it was closed meanwhile
   #microphoneOptions: MicrophoneOptions;
   #muted = false;
   #talking = false; // between startTalking and stopTalking
@@ -173,8 +174,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   /** Sends what was said to the last sample, and ends the session. */
-  async disconnect(): Promise<void> {
-    await this.#close(undefined);
+  disconnect(): Promise<void> {
+    return this.#close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -205,15 +206,16 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#muted = options.muted ?? this.#muted;
     const before = this.#microphone;
     this.#microphone = undefined;
+    let asked: Promise<MediaStream> | undefined;
     try {
       const sound = this.#wakeSound();
       if (!sound) throw new MicrophoneError("unsupported", "There is no microphone here; use sendAudio().");
       this.#enterMicrophone("asking");
-      const asked = askForMicrophone(options);
+      this.#asked = asked = askForMicrophone(options);
       asked.catch(() => {}); // it is awaited below
       await before?.stop();
       const { Microphone } = await import("./audio/microphone.js").catch(async (cause: unknown) => {
-        for (const track of (await asked).getTracks()) track.stop();
+        for (const track of (await asked!).getTracks()) track.stop();
         throw new MicrophoneError("unsupported", NOT_LOADED, cause);
       });
       const listener = {
@@ -223,11 +225,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         replaced: () => this.#enterMicrophone(this.#onOrMuted),
       };
       const microphone = await Microphone.open(sound, options, listener, asked, this.#options.wakeLock);
-      if (this.#microphoneState === "off") return await microphone.stop(); // closed while it was asked for
+      if (this.#asked !== asked) return await microphone.stop(); // closed, or opened anew, while it was asked for
       this.#microphone = microphone;
       microphone.muted = this.#muted;
     } catch (error) {
-      this.#enterMicrophone("off", error instanceof MicrophoneError ? error : undefined);
+      if (this.#asked === asked) this.#enterMicrophone("off", error instanceof MicrophoneError ? error : undefined);
       throw error;
     }
     this.#enterMicrophone(this.#onOrMuted);
@@ -460,12 +462,12 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#showAgent();
   }
 
-  #close(error: CallError | undefined): Promise<void> {
+  #close(error?: CallError): Promise<void> {
     this.#closing ??= this.#end(error).finally(() => (this.#closing = undefined));
     return this.#closing;
   }
 
-  async #end(error: CallError | undefined): Promise<void> {
+  async #end(error?: CallError): Promise<void> {
     if (this.#isOver) {
       if (this.#microphoneState !== "off") await this.closeMicrophone();
       return;
@@ -637,8 +639,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   /** Has an audio context that runs, where there can be one; only a click may make it. */
   #wakeSound(): Sound | undefined {
     if (typeof AudioContext === "undefined") return undefined;
-    // One that was suspended can go on, with what waits in it.
-    if (this.#sound?.alive || this.#sound?.context.state === "suspended") return this.#sound;
+    if (this.#sound?.alive) return this.#sound;
     this.#speaker?.close();
     void this.#sound?.close();
     const { workletUrl } = this.#options;
@@ -734,6 +735,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   #enterMicrophone(state: MicrophoneState, error?: MicrophoneError): void {
     this.#microphoneState = state;
+    if (state === "off") this.#asked = undefined;
     this.#emit({ type: "microphone", state, label: this.#microphone?.label, error });
     this.#showAgent();
   }
@@ -812,8 +814,4 @@ function absolute(url: string | URL): string {
   } catch {
     throw new CallError("CONNECT_FAILED", `${url} is no gateway's address; one looks like wss://host/ws.`);
   }
-}
-
-function notConnected(): CallError {
-  return new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
 }

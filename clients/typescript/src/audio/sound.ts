@@ -80,13 +80,16 @@ export class Sound {
     this.#loaded();
   }
 
-  /** Whether its time goes on: on iOS a context can be "running" and stand still. Then only another one helps. */
+  /**
+   * Whether it goes on, or can: one that is suspended holds what waits in it. On iOS a context can be "running" and stand
+   * still: then only another one helps.
+   */
   get alive(): boolean {
     const seen = this.#seen;
     const now = { audioS: this.context.currentTime, wallMs: performance.now() };
     if (now.audioS > seen.audioS) this.#seen = now;
     if (now.wallMs - this.#madeAt < RESUME_MS) return true; // it may not have begun to run
-    if (this.context.state !== "running") return false;
+    if (this.context.state !== "running") return this.context.state === "suspended";
     return now.audioS > seen.audioS || now.wallMs - seen.wallMs < STILL_MS;
   }
 

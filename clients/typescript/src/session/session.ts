@@ -129,7 +129,7 @@ export class Session {
 
   /** Sends a message, now or when there is a connection again. Throws CallError where too much waits. */
   send(message: Outgoing): void {
-    if (this.state === "over") throw closed();
+    if (this.state === "over") throw notConnected();
     if (size(message) > MOST_MESSAGE_BYTES) {
       throw new CallError("PROTOCOL_TOO_BIG", "That is more than the gateway takes.");
     }
@@ -174,7 +174,7 @@ export class Session {
     const { url, base, socket: open, tokens, timeoutMs } = this.#options;
     let fail!: (error: CallError) => void;
     const failed = new Promise<never>((_, reject) => (fail = reject));
-    this.#giveUp = () => fail(closed());
+    this.#giveUp = () => fail(notConnected());
     this.#after("connect", timeoutMs, () =>
       fail(new CallError("CONNECT_TIMEOUT", `Connecting to ${url} took too long.`, { retryable: true })),
     );
@@ -182,7 +182,7 @@ export class Session {
     const socket = await open(url, base ? [] : [SUBPROTOCOL]);
     if (this.state === "over") {
       socket.close();
-      throw closed();
+      throw notConnected();
     }
     this.#socket = socket;
     this.#verdict = undefined;
@@ -545,8 +545,8 @@ export class Session {
   }
 }
 
-function closed(): CallError {
-  return new CallError("CALL_CLOSED", "The call is over.");
+export function notConnected(): CallError {
+  return new CallError("CALL_CLOSED", "The call is not connected; connect() first.");
 }
 
 function asCallError(error: unknown): CallError {
