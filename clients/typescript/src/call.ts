@@ -57,6 +57,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #microphoneState: MicrophoneState = "off";
   #asked: Promise<MediaStream> | undefined; // the microphone that is wanted; none where it was closed meanwhile
   #microphoneOptions: MicrophoneOptions;
+  #output: OutputOptions;
   #muted = false;
   #talking = false; // between startTalking and stopTalking
   #pressed = false; // the gateway was told of the press
@@ -77,7 +78,9 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#tools = new Tools((message) => this.#session?.send(message), (event) => this.#emit(event));
     this.#answersTools = options.tools !== undefined;
     for (const [name, tool] of Object.entries(options.tools ?? {})) this.#tools.register(name, tool);
-    this.#microphoneOptions = typeof options.microphone === "object" ? options.microphone : {};
+    // What is only true or false has no options.
+    this.#microphoneOptions = { ...(options.microphone as MicrophoneOptions) };
+    this.#output = { ...(options.output as OutputOptions) };
     const call = this;
     this.#answers = new Answers({
       get player() {
@@ -87,7 +90,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         return call.#session?.extended ?? false;
       },
       emit: (event) => this.#emit(event),
-      send: (message) => this.#session?.state !== "over" && this.#session?.send(message),
+      send: (message) => this.#open?.send(message),
       begun: (responseId) => this.#turns.responded(responseId),
       arrived: (responseId, timestamp) => this.#arrived(responseId, timestamp),
     });
@@ -159,6 +162,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     await this.#speaking; // so that the gateway is told what is played here
     if (attempt !== this.#attempt) throw notConnected();
     const session = this.#makeSession();
+    if (this.#talking) this.#press();
     try {
       await session.open();
       if (!session.extended) {
@@ -273,9 +277,15 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#settleRelease();
     this.#talking = true;
     void this.startAudio();
-    if (this.#session?.state === "over" || this.#pressed) return;
+    this.#press();
+  }
+
+  /** Tells the gateway of the press, before what is said in it; where there is no session yet, once there is one. */
+  #press(): void {
+    const session = this.#open;
+    if (!session || this.#pressed) return;
     this.#pressed = true;
-    if (this.#session?.extended) this.#session.send({ type: "activity_start" });
+    if (session.extended) session.send({ type: "activity_start" });
     else if (this.#playing) void this.interrupt();
   }
 
@@ -319,8 +329,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** Sends a typed turn, with any JSON object that goes to the model with it. */
   sendText(text: string, context?: Record<string, unknown>): void {
-    const session = this.#session;
-    if (!session || session.state === "over") throw notConnected();
+    const session = this.#open;
+    if (!session) throw notConnected();
     session.send({ type: "command", command: text, ...(context ? { context } : {}) });
     this.#baseAnswers?.userFinal();
     const utteranceId = `typed${++this.#typed}`;
@@ -371,14 +381,14 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   /** 0 to 1. */
   setVolume(volume: number): void {
-    this.#options = { ...this.#options, output: { ...this.#output, volume } };
+    this.#output.volume = volume;
     this.#sound?.setVolume(volume);
   }
 
   /** Rejects where the browser lets nobody choose, or has no such device. */
   async setOutputDevice(deviceId: string): Promise<void> {
     await this.#sound?.setOutputDevice(deviceId);
-    this.#options = { ...this.#options, output: { ...this.#output, deviceId } };
+    this.#output.deviceId = deviceId;
   }
 
   /** How loud both sides are right now: root mean square, 0 to 1. Ask as often as it is shown. */
@@ -405,6 +415,11 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   }
 
   // ---- the session
+
+  /** The session, unless it is over. */
+  get #open(): Session | undefined {
+    return this.#session?.state === "over" ? undefined : this.#session;
+  }
 
   #makeSession(): Session {
     const { base = false, url, reconnect, maxBacklogMs = BACKLOG_MS, timeoutMs = TIMEOUT_MS, socket = openSocket } = this.#options;
@@ -435,8 +450,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
         },
       },
     );
-    const failed = (error: CallError): void => this.#emit({ type: "error", code: error.code, message: error.message });
-    this.#uplink = new Uplink(session, this.#options.encoder, () => this.#language, failed);
+    this.#uplink = new Uplink(session, this.#options.encoder, () => this.#language, (error) => this.#failed(error));
     this.#session = session;
     return session;
   }
@@ -478,7 +492,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#microphone = undefined;
     this.#settleRelease();
     await microphone?.stop();
-    if (session && session.state !== "over") await this.#uplink?.end();
+    if (this.#open) await this.#uplink?.end();
     await session?.close();
     this.#watching?.abort();
     this.#watching = undefined;
@@ -562,7 +576,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       this.#uplink?.lost();
       if (this.#microphone) void this.closeMicrophone(); // what it hears cannot be heard there
     }
-    this.#emit({ type: "error", code, message, details });
+    this.#failed({ code, message, details });
     if (/^(UPSTREAM|SERVER)_/.test(code)) this.#thought();
   }
 
@@ -632,10 +646,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
 
   // ---- sound
 
-  get #output(): OutputOptions {
-    return typeof this.#options.output === "object" ? this.#options.output : {};
-  }
-
   /** Has an audio context that runs, where there can be one; only a click may make it. */
   #wakeSound(): Sound | undefined {
     if (typeof AudioContext === "undefined") return undefined;
@@ -664,7 +674,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       });
     } catch (cause) {
       if (!(cause instanceof TypeError)) throw cause; // which import() rejects with
-      this.#emit({ type: "error", code: "UNSUPPORTED", message: NOT_LOADED });
+      this.#failed({ code: "UNSUPPORTED", message: NOT_LOADED });
     }
   }
 
@@ -677,7 +687,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       if (this.#sound === sound && !(await sound.resume())) this.#showBlocked();
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
-      this.#emit({ type: "error", code: error.code, message: error.message });
+      this.#failed(error);
     }
   }
 
@@ -718,9 +728,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     clearTimeout(released.timer);
     this.#released = undefined;
     this.#talking = this.#pressed = false;
-    if (!this.#session || this.#session.state === "over") return;
+    const session = this.#open;
+    if (!session) return;
     this.#endedSpeech("pushToTalk", released.at);
-    if (this.#session.extended) this.#session.send({ type: "activity_end" });
+    if (session.extended) session.send({ type: "activity_end" });
     else void this.#uplink?.end();
   }
 
@@ -788,6 +799,10 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     if (this.#state === state) return;
     this.#state = state;
     this.#emit({ type: "state", state });
+  }
+
+  #failed({ code, message, details }: Omit<CallEventOf<"error">, "type">): void {
+    this.#emit({ type: "error", code, message, details });
   }
 
   #emit(event: CallEvent): void {

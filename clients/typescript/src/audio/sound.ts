@@ -117,7 +117,7 @@ export class Sound {
     const context: SinkContext = this.context;
     if (!context.setSinkId) {
       if (!deviceId) return;
-      throw new CallError("UNSUPPORTED", "This browser leaves the output to the system's settings: choose it there.");
+      throw new CallError("UNSUPPORTED", "Here the output is chosen in the system's settings.");
     }
     await context.setSinkId(deviceId);
   }

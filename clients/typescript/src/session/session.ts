@@ -67,7 +67,7 @@ export class Session {
   id = "";
   userId = "";
   info: SessionInfoMessage | undefined;
-  extended = false;
+  extended: boolean;
   /** Whether audio that was not acknowledged may be said again in another session: not where a header is needed. */
   repeats = true;
   readonly clock = new ClockEstimate();
@@ -92,6 +92,7 @@ export class Session {
 
   constructor(options: SessionOptions, listener: SessionListener) {
     this.#options = options;
+    this.extended = !options.base;
     this.#listener = listener;
     this.outbox = new Outbox(options.maxBacklogMs, MOST_WAITING_BYTES);
   }
