@@ -138,6 +138,66 @@ async def test_push_to_talk() -> None:
         assert [what for what in model.told if what != "audio"] == ["start", "end", "start", "end"]
 
 
+async def test_a_press_before_there_is_a_session() -> None:
+    """It is told first, and what is said meanwhile is in it."""
+    model = Patient()
+    async with running_gateway(model) as gateway, freezing_relay() as relay:
+        relay.target = f"127.0.0.1:{gateway.port}"
+        relay.freeze()
+        url = f"ws://127.0.0.1:{relay.port}/ws"
+        async with typescript_call(url, gateway.token(), pushToTalk=True) as call:
+            connecting = call.begin("connect")
+            await call.do("startTalking")
+            await call.send_audio(numbered(0))
+            relay.thaw()
+            await connecting
+            await call.send_audio(numbered(1))
+            await call.do("stopTalking")
+            await call.until("response", status="completed")
+            assert model.told == ["start", "audio", "audio", "end"]
+            assert model.automatic == [False]
+            assert call.of("error") == []
+            await call.do("disconnect")
+
+
+async def test_a_press_over_a_restart_of_the_gateway() -> None:
+    """Held, released or pressed while it is away: the other one hears an activity with all that was said."""
+    first, second = Patient(), Patient()
+    for held in ("throughout", "until it is away", "since it is away"):
+        async with (
+            running_gateway(first) as gateway,
+            running_gateway(second) as another,
+            freezing_relay() as relay,
+        ):
+            second.told.clear()
+            relay.target = f"127.0.0.1:{gateway.port}"
+            url = f"ws://127.0.0.1:{relay.port}/ws"
+            async with typescript_call(url, gateway.token(), pushToTalk=True) as call:
+                await call.do("connect")
+                if held != "since it is away":
+                    await call.do("startTalking")
+                    await call.send_audio(numbered(0))
+                relay.target = f"127.0.0.1:{another.port}"
+                relay.freeze()
+                relay.reset()
+                await call.until("state", state="reconnecting")
+                if held == "since it is away":
+                    await call.do("startTalking")
+                await call.send_audio(numbered(1))
+                if held == "until it is away":
+                    await call.do("stopTalking")
+                relay.thaw()
+                await call.until("connected", recovered=False)
+                if held != "until it is away":
+                    await call.send_audio(numbered(2))
+                    await call.do("stopTalking")
+                await call.until("response", status="completed")
+                assert (second.told[0], second.told[-1]) == ("start", "end"), held
+                assert (second.told.count("start"), second.told.count("end")) == (1, 1), held
+                assert call.of("error") == []
+                await call.do("disconnect")
+
+
 async def test_an_interruption() -> None:
     async with running_gateway(tells) as gateway, calling(gateway, playbackBufferMs=250) as call:
         await call.do("sendText", "tell")
