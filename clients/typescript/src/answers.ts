@@ -61,7 +61,7 @@ export class Answers {
     this.#host.begun(responseId);
     this.#host.emit({ type: "response", responseId, status: "started" });
     if (rateHz === undefined) {
-      const message = `An answer as ${format} can be read, not played.`;
+      const message = `An answer as ${format} cannot be played.`;
       this.#host.emit({ type: "error", code: "UNSUPPORTED", message });
     }
   }

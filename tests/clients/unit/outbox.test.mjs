@@ -164,6 +164,22 @@ test("in another session what was pressed is pressed, and what is about the one 
     drain(outbox);
   });
   assert.equal(whole, "client_hello audio_stream_start activity_start audio activity_end");
+  // All that was said in it is safe: an activity with nothing in it is not told of.
+  const over = (outbox) => {
+    for (const message of [press, start]) outbox.add(message);
+    speak(outbox, 1);
+    outbox.add(release);
+    drain(outbox);
+    outbox.acknowledge(1, 0);
+  };
+  assert.equal(typesOf(over), "client_hello audio_stream_start");
+  const again = typesOf((outbox) => {
+    over(outbox);
+    outbox.add(press);
+    speak(outbox, 2);
+    drain(outbox);
+  });
+  assert.equal(again, "client_hello audio_stream_start activity_start audio");
   const types = typesOf((outbox) => {
     for (const type of ["interrupt", "playback_mark", "tool_result", "provoke", "command"]) outbox.add({ type });
   });

@@ -160,9 +160,12 @@ export class Outbox {
   restart(again: boolean, hello: ClientHelloMessage | undefined): void {
     const open = this.#open;
     const stream = this.#stream;
-    const unsaid = this.#kept.filter((one) => (one.audio ? one.stream === stream : isActivity(one.message)));
+    const mine = (one: Kept): boolean => (one.audio ? one.stream === stream : isActivity(one.message));
+    const unsaid = open && again ? this.#kept.filter(mine) : [];
+    const ends = (one: Kept | undefined): boolean => one?.message.type === "activity_end";
+    if (ends(unsaid[0])) unsaid.shift(); // all that was said in it is safe
     const first = unsaid.find(({ audio }) => !audio);
-    const active = first ? first.message.type === "activity_end" : this.#active;
+    const active = first ? ends(first) : this.#active;
     const rest = this.#waiting;
     this.#kept = [];
     this.#first = this.#written = this.#stream = this.#sequence = this.#refused = 0;
@@ -172,8 +175,7 @@ export class Outbox {
     if (active) this.#waiting.push({ message: { type: "activity_start" } });
     if (open && again) this.#waiting.push({ message: open });
     for (const { audio, audioMs, message } of unsaid) {
-      if (!audio) this.#waiting.push({ message: message as Outgoing });
-      else if (open && again) this.#waiting.push({ audio, audioMs, first: false });
+      this.#waiting.push(audio ? { audio, audioMs, first: false } : { message: message as Outgoing });
     }
     this.#waiting.push(...rest.filter((one) => !("message" in one) || /^(activity|audio|command)/.test(one.message.type)));
     if (open && !again) this.endStream();

@@ -28,8 +28,7 @@ export class Tokens {
   /** Returns the token in force. Rejects with CallError TOKEN_UNAVAILABLE where the application's function fails. */
   get(): Promise<string> {
     if (this.#token !== undefined) return Promise.resolve(this.#token);
-    this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
-    return this.#asking;
+    return (this.#asking ??= this.#ask());
   }
 
   use(token: string): void {
@@ -39,16 +38,16 @@ export class Tokens {
   /** Lets the next one be asked for, where there is one. */
   expire(reason: TokenReason): void {
     if (!this.renewable) return;
-    this.#token = undefined;
+    this.#token = this.#asking = undefined; // one that never answers is not waited for again
     this.#reason = reason;
   }
 
   async #ask(): Promise<string> {
-    const { source } = this;
-    if (typeof source === "string") return source;
+    const source = this.source as Exclude<TokenSource, string>; // a fixed one stays in force
     try {
       return (this.#token = await source(this.#reason));
     } catch (cause) {
+      this.#asking = undefined;
       const why = cause instanceof Error ? ` (${cause.message})` : "";
       throw new CallError("TOKEN_UNAVAILABLE", `No token could be had${why}.`, { cause, retryable: true });
     }
