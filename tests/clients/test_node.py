@@ -624,6 +624,12 @@ async def test_a_call_that_is_ended_as_soon_as_it_is_begun(gateway: Gateway) -> 
                 await connecting
             assert closed.value.error["code"] == "CALL_CLOSED"
             assert await call.do("get", "state") == "closed"
+        await call.do("connect")
+        told = [call.begin(name) for name in ("disconnect", "connect", "disconnect")]  # the last word counts
+        await told[2]
+        with pytest.raises(Closed):
+            await told[1]
+        assert await call.do("get", "state") == "closed"
         for _ in range(2):
             connecting = call.begin("connect")
             ending = call.begin("disconnect")

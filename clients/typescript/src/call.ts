@@ -22,7 +22,7 @@ const STREAM_RATE_HZ = 16_000;
 const BACKLOG_MS = 60_000;
 const PLAYBACK_BUFFER_MS = 2000;
 const TIMEOUT_MS = 10_000;
-const NOT_LOADED = "A part of the client did not load; reload the page."; // as after a deploy
+const NOT_LOADED = "A part did not load; reload the page."; // as after a deploy
 const UNHEARD_MS = 5000; // after which words that were not recognised never will be
 const RELEASE_MS = 300; // how long the last words of a push to talk may be on their way from the microphone
 
@@ -49,7 +49,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   #error: CallError | undefined;
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  #attempt = 0; // to connect; the one that is under way is over where this has changed
+  #ended = 0; // how often disconnect() was called: a connect() from before is not to go on
   #sound: Sound | undefined;
   #speaker: Speaker | undefined;
   #speaking: Promise<void> | undefined;
@@ -144,7 +144,8 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
   connect(): Promise<void> {
     if (this.#closing) {
       this.#wakeSound(); // in the click
-      return this.#closing.then(() => this.connect());
+      const ended = this.#ended;
+      return this.#closing.then(() => (this.#checkEnded(ended), this.connect()));
     }
     if (this.#isOver) this.#connecting = this.#connect();
     return this.#connecting!;
@@ -155,12 +156,12 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     const wanted = this.#options.microphone && this.#microphoneState === "off";
     const microphone = wanted ? this.openMicrophone() : Promise.resolve();
     microphone.catch(() => {}); // it is awaited below
-    const attempt = ++this.#attempt;
+    const ended = this.#ended;
     this.#error = undefined;
     this.#emitter.begin();
     this.#enter("connecting");
     await this.#speaking; // so that the gateway is told what is played here
-    if (attempt !== this.#attempt) throw notConnected();
+    this.#checkEnded(ended);
     const session = this.#makeSession();
     if (this.#talking) this.#press();
     try {
@@ -177,8 +178,14 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     }
   }
 
+  /** Throws where disconnect() was called meanwhile. */
+  #checkEnded(before: number): void {
+    if (before !== this.#ended) throw notConnected();
+  }
+
   /** Sends what was said to the last sample, and ends the session. */
   disconnect(): Promise<void> {
+    this.#ended++;
     return this.#close();
   }
 
@@ -486,7 +493,6 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
       if (this.#microphoneState !== "off") await this.closeMicrophone();
       return;
     }
-    this.#attempt++;
     const session = this.#session;
     const microphone = this.#microphone;
     this.#microphone = undefined;
@@ -514,7 +520,7 @@ export class Call implements AsyncIterable<CallEvent>, AsyncDisposable {
     this.#answers.end();
     this.#baseAnswers?.end();
     this.#tools.end();
-    this.#turns = new TurnTimer();
+    this.#turns.forget();
     clearTimeout(this.#unheard);
     this.#sounding = false;
   }

@@ -94,7 +94,7 @@ class EventQueue {
       for (;;) {
         while (this.#waiting.length) yield this.#waiting.shift()!;
         if (this.#missed) {
-          throw new CallError("EVENTS_MISSED", `More than ${MOST_WAITING} events waited to be iterated over.`);
+          throw new CallError("EVENTS_MISSED", `More than ${MOST_WAITING} events waited.`);
         }
         if (this.over) return;
         await new Promise<void>((resolve) => (this.#wake = resolve));

@@ -42,6 +42,11 @@ export class TurnTimer {
     if (this.#turns.size > MOST_RESPONSES) this.#turns.delete(this.#turns.keys().next().value!);
   }
 
+  /** Another session counts its responses anew. */
+  forget(): void {
+    this.#turns.clear();
+  }
+
   /** The end of a hop; the first that is told counts. */
   reached(responseId: string, hop: TurnHopName, at: number | undefined): void {
     const turn = this.#turns.get(responseId);
